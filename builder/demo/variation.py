@@ -1,0 +1,103 @@
+"""How people really type: casing, punctuation, typing errors, words of politeness, words left out.
+
+Works on a finished question and knows nothing of its meaning. Words that are not plain letters (file names, options,
+numbers) are never damaged.
+"""
+
+import random
+import string
+
+BEFORE = (
+    "please", "hi,", "hello,", "hey,", "hey", "ok,", "okay,", "so", "so,", "and", "but", "well,", "sorry,", "um,",
+    "quick question:", "question:", "one more thing:", "just wondering,", "excuse me,", "now", "also,", "another question:",
+    "please tell me,", "i was wondering,", "hi there,", "in short,", "briefly,", "simple question:", "help:", "ok so",
+    "good morning,", "yo,", "right,", "by the way,", "first,", "next,", "say,", "tell me:", "i'm new to this,",
+    "i am a beginner,", "can you help me?", "maybe a silly question, but", "forgive me,", "got a question,",
+)
+AFTER = (
+    "please", "thanks", "thank you", "pls", "exactly", "again", "then", "now", "in short", "briefly", "for me",
+    "i wonder", "any idea", "right", "here", "today", "in general", "by the way", "if i may ask", "do you know",
+    "in one sentence", "actually", "or what", "can you help", "can you tell me", "quickly", "though", "really",
+)
+SMALL = frozenset("a an the do does is are i to it of my this that can will there me you for please".split())
+NUMBER_WORDS = frozenset(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety".split()
+)
+SHORT = {"what is": "what's", "how do i": "how do I", "i am": "i'm", "do not": "don't", "does not": "doesn't",
+         "cannot": "can't", "how is": "how's", "where is": "where's", "who is": "who's", "it is": "it's",
+         "is not": "isn't", "you are": "you're", "that is": "that's", "i would": "i'd", "i have": "i've"}
+
+
+def vary(text: str, rng: random.Random) -> str:
+    """The question as somebody in a hurry, a polite person or a careful typist would write it."""
+    if rng.random() < 0.3:
+        text = contract(text, rng)
+    words = text.split()
+    if rng.random() < 0.12:
+        words = drop_small_word(words, rng)
+    if rng.random() < 0.16:
+        words = mistype(words, rng)
+    if rng.random() < 0.14:
+        words = [rng.choice(BEFORE), *words]
+    if rng.random() < 0.10:
+        words = [*words, rng.choice(AFTER)]
+    return punctuate(case(" ".join(words), rng), rng)
+
+
+def contract(text: str, rng: random.Random) -> str:
+    for long, short in SHORT.items():
+        if f" {long} " in f" {text} ":
+            short = short.replace("'", "") if rng.random() < 0.25 else short
+            return f" {text} ".replace(f" {long} ", f" {short} ", 1).strip()
+    return text
+
+
+def drop_small_word(words: list[str], rng: random.Random) -> list[str]:
+    small = [i for i, word in enumerate(words) if word in SMALL]
+    if len(words) < 4 or not small:
+        return words
+    gone = rng.choice(small)
+    return words[:gone] + words[gone + 1 :]
+
+
+def mistype(words: list[str], rng: random.Random) -> list[str]:
+    """One slip of the fingers in one word of letters only."""
+    plain = [i for i, w in enumerate(words) if w.isalpha() and w.isascii() and len(w) > 3 and w not in NUMBER_WORDS]
+    if not plain:
+        return words
+    at = rng.choice(plain)
+    return [*words[:at], slip(words[at], rng), *words[at + 1 :]]
+
+
+def slip(word: str, rng: random.Random) -> str:
+    i = rng.randrange(1, len(word) - 1)
+    match rng.randrange(4):
+        case 0:
+            return word[:i] + word[i + 1] + word[i] + word[i + 2 :]
+        case 1:
+            return word[:i] + word[i + 1 :]
+        case 2:
+            return word[:i] + word[i] + word[i:]
+        case _:
+            return word[:i] + rng.choice(string.ascii_lowercase) + word[i + 1 :]
+
+
+def case(text: str, rng: random.Random) -> str:
+    roll = rng.random()
+    if roll < 0.40:
+        return text
+    text = " ".join("I" + w[1:] if w == "i" or w.startswith("i'") else w for w in text.split(" "))
+    if roll < 0.92:
+        return text[:1].upper() + text[1:]
+    if roll < 0.95:
+        return text.upper()
+    return text.title() if roll < 0.97 else text
+
+
+def punctuate(text: str, rng: random.Random) -> str:
+    if text[-1] in "?!.":
+        return text
+    roll = rng.random()
+    marks = (0.45, "?"), (0.80, ""), (0.90, "."), (0.94, "??"), (0.97, "!"), (1.0, " ?")
+    return text + next(mark for limit, mark in marks if roll < limit)

@@ -1,0 +1,61 @@
+"""Every failure of the builder: one sentence and an exit code each (spec/errors.md); printed in one place, `cli.main`."""
+
+from typing import ClassVar
+
+
+class BuilderFailure(Exception):
+    """A failure to be shown as one sentence; `exit_code` ends the process."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ModelNotFound(BuilderFailure):
+    exit_code = 10
+
+
+class UnusableModel(BuilderFailure):
+    """No GGUF, truncated, damaged, big-endian, vocabulary only, or of an architecture the engine does not know."""
+
+    exit_code = 11
+
+
+class TargetExists(BuilderFailure):
+    """The output exists already, or is the model itself."""
+
+    exit_code = 12
+
+
+class PermissionFailure(BuilderFailure):
+    exit_code = 13
+
+
+class NoSpace(BuilderFailure):
+    exit_code = 14
+
+
+class HubFailure(BuilderFailure):
+    """The model hub refused, failed, or could not be reached."""
+
+    exit_code = 15
+
+
+class WrongHash(BuilderFailure):
+    """A download is not what its hash promises."""
+
+    exit_code = 16
+
+
+class NoKit(BuilderFailure):
+    """There is no kit for the target, or it is damaged."""
+
+    exit_code = 20
+
+
+class MissingTool(BuilderFailure):
+    exit_code = 21
+
+
+class ToolFailed(BuilderFailure):
+    """A compiler or another build tool ended with an error."""
+
+    exit_code = 22

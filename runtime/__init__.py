@@ -1,0 +1,1 @@
+"""What is frozen into an artifact: from the file to a served model. Never imports `mkllm.builder`."""

@@ -1,0 +1,186 @@
+"""The manifest: what the builder decided and the runtime reads (spec/artifact.md); knows no file and no zip."""
+
+import dataclasses
+import json
+import types
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from mkllm.runtime.errors import NotAnArtifact
+
+FORMAT = 1
+MEMBER = "mkllm/manifest.json"
+WEIGHTS = "model.gguf"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kit:
+    """Which kit the artifact was made with; `glibc` is the newest symbol version that the frozen runtime needs."""
+
+    id: str
+    llama_cpp: str
+    python: str
+    glibc: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """Facts of the weights, read from their GGUF header; `context` is the trained length in tokens."""
+
+    member: str
+    architecture: str
+    parameters: int
+    quantization: str
+    context: int
+    chat_template: str | None
+    license: str | None
+    title: str | None
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What the maker set; every command-line option of the artifact overrides it. `context` None: the model's own."""
+
+    system_prompt: str | None = None
+    context: int | None = None
+    sampling: dict[str, float | int] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+    port: int = 8080
+    engine_args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Members that make up the engine: its program and the libraries that must lie beside it."""
+
+    program: str
+    libraries: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One loadable ggml module, such as `cpu-zen4`."""
+
+    name: str
+    member: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """One zip member: `offset` of its data from the start of the file, `size` in bytes."""
+
+    name: str
+    offset: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A part of the file that is no zip member: the bootloader, the PKG."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the weights came from; `sha256` is that of model.gguf."""
+
+    reference: str
+    source: str
+    sha256: str
+    repository: str | None = None
+    revision: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that crosses from builder to runtime."""
+
+    created_by: str
+    name: str
+    target: str
+    kit: Kit
+    model: Model
+    defaults: Defaults
+    engine: Engine
+    backends: tuple[Backend, ...]
+    members: tuple[Member, ...]
+    bootloader: Blob
+    pkg: Blob
+    provenance: Provenance
+    format: int = FORMAT
+
+    def member(self, name: str) -> Member | None:
+        """The member of that name, or None."""
+        return next((m for m in self.members if m.name == name), None)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: the same manifest gives the same bytes."""
+        text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
+        return text.encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Manifest":
+        """Parse strictly. Raises NotAnArtifact for anything that is not a manifest of this format."""
+        try:
+            raw = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise NotAnArtifact(f"the manifest is damaged: it is not JSON ({error})") from None
+        if isinstance(raw, dict) and isinstance(raw.get("format"), int) and raw["format"] > FORMAT:
+            raise NotAnArtifact(
+                f"the artifact has format {raw['format']}, this program reads up to {FORMAT}: use a newer mkllm"
+            )
+        return decode(cls, raw, "manifest")
+
+
+def decode(kind: Any, value: Any, where: str) -> Any:
+    """`value` (parsed JSON) as the annotated type `kind`; raises NotAnArtifact naming the key `where` it does not fit."""
+    origin = get_origin(kind)
+    if dataclasses.is_dataclass(kind):
+        return _decode_object(cast(type, kind), value, where)
+    if origin in (Union, types.UnionType):
+        return _decode_union(get_args(kind), value, where)
+    if origin is tuple:
+        _expect(isinstance(value, list), value, "a list", where)
+        return tuple(decode(get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        _expect(isinstance(value, dict), value, "an object", where)
+        return {key: decode(get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
+    _expect(type(value) is kind and _bounded(value), value, f"of type {kind.__name__}", where)
+    return value
+
+
+def _decode_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    for kind in kinds:
+        if type(value) is kind:
+            return decode(kind, value, where)
+    names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+    raise NotAnArtifact(f"the manifest is damaged: {where} is {value!r:.60}, not {names}")
+
+
+def _decode_object(kind: type[T], value: Any, where: str) -> T:
+    _expect(isinstance(value, dict), value, "an object", where)
+    hints = get_type_hints(kind)
+    unknown = sorted(set(value) - set(hints))
+    missing = sorted(set(hints) - set(value))
+    if unknown:
+        raise NotAnArtifact(f"{where} has an unknown key {unknown[0]!r:.60}: use a newer mkllm, or the file is damaged")
+    if missing:
+        raise NotAnArtifact(f"the manifest is damaged: {where} lacks the key {missing[0]!r}")
+    return kind(**{key: decode(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+
+
+def _bounded(value: Any) -> bool:
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+def _expect(condition: bool, value: Any, what: str, where: str) -> None:
+    if not condition:
+        raise NotAnArtifact(f"the manifest is damaged: {where} is {value!r:.60}, not {what}")

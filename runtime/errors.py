@@ -1,0 +1,61 @@
+"""Every failure of the artifact: one sentence and an exit code each (spec/errors.md); knows nothing of its callers."""
+
+from typing import ClassVar
+
+
+class RuntimeFailure(Exception):
+    """A failure to be shown as one sentence; `exit_code` ends the process."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class PermissionFailure(RuntimeFailure):
+    exit_code = 13
+
+
+class NoSpace(RuntimeFailure):
+    exit_code = 14
+
+
+class NotAnArtifact(RuntimeFailure):
+    """The file is no artifact, is truncated, or has a newer format than this reader knows."""
+
+    exit_code = 30
+
+
+class Different(RuntimeFailure):
+    """`verify` found bytes that are not those that were built."""
+
+    exit_code = 31
+
+
+class NoSuchMember(RuntimeFailure):
+    exit_code = 32
+
+
+class EngineUnusable(RuntimeFailure):
+    """No backend could start the engine."""
+
+    exit_code = 40
+
+
+class EngineDied(RuntimeFailure):
+    """The engine ended and could not be started again."""
+
+    exit_code = 41
+
+
+class CannotListen(RuntimeFailure):
+    """No port is free, or the address cannot be bound."""
+
+    exit_code = 42
+
+
+class PromptTooLong(RuntimeFailure):
+    exit_code = 43
+
+
+class RequestRefused(RuntimeFailure):
+    """The engine answered a request with an error."""
+
+    exit_code = 44
