@@ -1,0 +1,1 @@
+"""The kit: what every artifact of one target has in common, built once (spec/kit.md)."""

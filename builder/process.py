@@ -1,0 +1,77 @@
+"""The one place that runs other programs: logs what they print, shows it only on failure; knows no tool by name."""
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from mkllm.builder.errors import MissingTool, NoSpace, ToolFailed
+
+TAIL_LINES = 12
+
+
+def run(
+    args: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: IO[str] | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> str:
+    """Run a program to its end and return what it printed (both streams, in order).
+
+    Every line goes to `log` and to `on_line` as it comes. `env` is added to this process's environment.
+    Raises MissingTool when there is no such program, NoSpace when it ran into a full disk, ToolFailed (with the last
+    lines it printed) when it ended with another error.
+    """
+    words = [str(word) for word in args]
+    if log:
+        log.write(f"$ {' '.join(words)}\n")
+    process = _start(words, cwd, env)
+    lines = []
+    try:
+        for line in process.stdout or ():
+            lines.append(line)
+            if log:
+                log.write(line)
+                log.flush()
+            if on_line:
+                on_line(line.rstrip("\n"))
+        status = process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    if status:
+        raise _failure(words, status, lines, log)
+    return "".join(lines)
+
+
+def _start(words: list[str], cwd: Path | None, env: Mapping[str, str] | None) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            words,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            bufsize=1,
+        )
+    except FileNotFoundError:
+        raise MissingTool(f"the program {words[0]!r} is missing: install it, or put it on PATH") from None
+    except PermissionError:
+        raise MissingTool(f"the program {words[0]!r} may not be executed: check its permissions") from None
+
+
+def _failure(words: list[str], status: int, lines: list[str], log: IO[str] | None) -> Exception:
+    text = "".join(lines)
+    if "No space left on device" in text or "ENOSPC" in text or "NoSpaceLeft" in text:
+        return NoSpace(f"no space left on the disk while running {Path(words[0]).name!r}: free some and run the command again")
+    how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+    where = f"; the whole output is in {log.name}" if log else ""
+    tail = "".join(f"\n  {line.rstrip()}" for line in lines[-TAIL_LINES:])
+    return ToolFailed(f"{Path(words[0]).name!r} {how}{where}{tail}")
