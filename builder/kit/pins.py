@@ -1,0 +1,34 @@
+"""The pinned versions and hashes of pins.toml; decides nothing."""
+
+import functools
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Sdist:
+    """A source distribution on PyPI, by name, version and SHA-256 of its file."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def filename(self) -> str:
+        """Its file name, in the normalised form of PEP 625."""
+        return f"{self.name.replace('-', '_')}-{self.version}.tar.gz"
+
+
+@functools.cache
+def pins() -> dict[str, Any]:
+    """pins.toml, parsed."""
+    text = resources.files("mkllm.builder.kit").joinpath("pins.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def sdist(name: str) -> Sdist:
+    """The pinned sdist of that name."""
+    entry = pins()["sdist"][name]
+    return Sdist(name, entry["version"], entry["sha256"])

@@ -1,0 +1,140 @@
+"""Built parts and composed kits in the cache, each under a hash; knows no part's insides (spec/kit.md)."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from mkllm.builder import cache
+from mkllm.builder.errors import NoKit
+from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.part import Part, Report
+from mkllm.builder.kit.sdist import sha256
+
+COMPLETE = ".complete"
+ENTRY_POINTS = "mkllm.kits"
+
+
+def is_built(part: Part) -> bool:
+    """Whether the cache holds this part whole."""
+    return (_place(part) / COMPLETE).exists()
+
+
+def build_part(part: Part, report: Report) -> Path:
+    """The folder of the built part; built now if the cache does not hold it.
+
+    Two processes that want the same part build it once. Work folders are kept until the part is whole, so that an
+    interrupted build goes on where it ended.
+    """
+    place = _place(part)
+    with _locked(place.with_name(place.name + ".lock")):
+        if is_built(part):
+            return place
+        work = cache.folder("work") / part.name
+        work.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".new-") as folder:
+            out = Path(folder) / "out"
+            out.mkdir()
+            part.build(work, out, report)
+            (out / COMPLETE).touch()
+            shutil.rmtree(place, ignore_errors=True)
+            os.rename(out, place)
+    return place
+
+
+def compose(target: str, parts: Sequence[Part], folders: Sequence[Path], facts: dict[str, Any]) -> Kit:
+    """Put built parts together into a kit in the cache and return it.
+
+    `facts` is what kit.json says beside `id`, `target` and `files`: versions, glibc, engine, backends, parts.
+    """
+    kits = cache.folder("kits")
+    with tempfile.TemporaryDirectory(dir=kits, prefix=".new-") as folder:
+        draft = Path(folder) / "kit"
+        for source in folders:
+            _link_tree(source, draft)
+        files = _files(draft)
+        identity = _identity(files)
+        info = {"id": identity, "target": target, "files": files, **facts}
+        (draft / "kit.json").write_text(json.dumps(info, indent=2, sort_keys=True) + "\n")
+        place = kits / f"{target}-{identity}"
+        if not place.exists():
+            os.rename(draft, place)
+    _point(target, place)
+    return Kit.read(place)
+
+
+def find_kit(target: str) -> Kit:
+    """The kit for a target: of an installed kit wheel, else the one built last. Raises NoKit."""
+    for candidate in _installed(target):
+        return Kit.read(candidate)
+    pointer = cache.root() / "kits" / f"{target}.current"
+    if pointer.exists() and (place := pointer.parent / pointer.read_text().strip()).is_dir():
+        return Kit.read(place)
+    raise NoKit(
+        f"there is no kit for {target!r} on this machine: run `mkllm kit build`, or `pip install` "
+        f"a wheel of mkllm-kit-{target.replace('_', '-')} that was built elsewhere"
+    )
+
+
+def all_kits() -> list[Kit]:
+    """Every kit on this machine, installed ones first."""
+    built = sorted(path.parent for path in (cache.root() / "kits").glob("*/kit.json"))
+    return [Kit.read(path) for path in [*_installed(None), *built]]
+
+
+def _installed(target: str | None) -> list[Path]:
+    """Kits of installed wheels; each entry point is named after its target and gives a function that returns a path."""
+    points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
+    return [Path(point.load()()) for point in points if target in (None, point.name)]
+
+
+def _place(part: Part) -> Path:
+    return cache.folder("parts") / f"{part.name}-{part.key}"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    for path in sorted(source.rglob("*")):
+        goal = target / path.relative_to(source)
+        if path.is_dir():
+            goal.mkdir(parents=True, exist_ok=True)
+        elif path.name != COMPLETE:
+            goal.parent.mkdir(parents=True, exist_ok=True)
+            _link(path, goal)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
+def _files(root: Path) -> dict[str, dict[str, Any]]:
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return {p.relative_to(root).as_posix(): {"size": p.stat().st_size, "sha256": sha256(p)} for p in paths}
+
+
+def _identity(files: dict[str, dict[str, Any]]) -> str:
+    lines = "".join(f"{name}\0{entry['size']}\0{entry['sha256']}\n" for name, entry in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def _point(target: str, place: Path) -> None:
+    pointer = place.parent / f"{target}.current"
+    draft = pointer.with_suffix(f".{os.getpid()}")
+    draft.write_text(place.name + "\n")
+    os.replace(draft, pointer)
