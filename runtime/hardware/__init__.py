@@ -1,0 +1,1 @@
+"""From the machine to a ranked list of kernels: `probe` looks, `rank` decides."""

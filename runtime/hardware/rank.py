@@ -1,0 +1,102 @@
+"""Facts to choices: which kernels this machine can run, best first, and why the others are not; pure, looks at nothing."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from mkllm.runtime.artifact.manifest import Backend
+from mkllm.runtime.hardware.probe import Facts
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend that the machine can run. `title` says what it uses ("AVX-512 with VNNI"), `reason` why it stands here."""
+
+    backend: Backend
+    title: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The kernel's name, such as `cpu-zen4`."""
+        return self.backend.name
+
+    @property
+    def sentence(self) -> str:
+        """For people: `cpu-zen4 (AVX-512 with VNNI and BF16; best of 14)`."""
+        return f"{self.name} ({self.reason})"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A backend that is not used, and the reason in words: `skipped, no avx512_bf16`."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """`choices` best first; every backend of the artifact is in one of the two."""
+
+    choices: tuple[Choice, ...]
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of variants.toml: the CPU features that a backend needs, and what they are called."""
+
+    name: str
+    machine: str
+    needs: tuple[str, ...]
+    title: str
+
+
+@cache
+def variants() -> tuple[Variant, ...]:
+    """The table, best first."""
+    rows = tomllib.loads(Path(__file__).with_name("variants.toml").read_text("utf-8"))["variant"]
+    return tuple(Variant(row["name"], row["machine"], tuple(row["needs"]), row["title"]) for row in rows)
+
+
+def rank(facts: Facts, backends: Sequence[Backend], only: str | None = None) -> Ranking:
+    """Order the artifact's `backends` for the machine of `facts`; `only` (a name) rejects all others."""
+    order = {variant.name: position for position, variant in enumerate(variants())}
+    ordered = sorted(backends, key=lambda backend: order.get(backend.name, len(order)))
+    choices: list[Choice] = []
+    rejections: list[Rejection] = []
+    for backend in ordered:
+        why_not = _why_not(facts, backend.name, only)
+        if why_not:
+            rejections.append(Rejection(backend.name, why_not))
+        else:
+            choices.append(_choice(backend, len(choices), len(backends)))
+    return Ranking(tuple(choices), tuple(rejections))
+
+
+def _variant(name: str) -> Variant | None:
+    return next((variant for variant in variants() if variant.name == name), None)
+
+
+def _why_not(facts: Facts, name: str, only: str | None) -> str | None:
+    variant = _variant(name)
+    if variant is None:
+        return "skipped, this program does not know what it needs"
+    if variant.machine != facts.machine:
+        return f"skipped, made for {variant.machine}, this machine is {facts.machine}"
+    missing = [flag for flag in variant.needs if flag not in facts.cpu_flags]
+    if missing:
+        return f"skipped, no {', '.join(missing)}"
+    if only is not None and name != only:
+        return f"skipped, {only!r} was asked for"
+    return None
+
+
+def _choice(backend: Backend, position: int, total: int) -> Choice:
+    variant = _variant(backend.name)
+    title = variant.title if variant else ""
+    place = "the only one" if total == 1 else f"best of {total}" if position == 0 else f"number {position + 1} here"
+    return Choice(backend, title, f"{title}; {place}")
