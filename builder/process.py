@@ -28,23 +28,21 @@ def run(
     words = [str(word) for word in args]
     if log:
         log.write(f"$ {' '.join(words)}\n")
-    process = _start(words, cwd, env)
     lines = []
-    try:
-        for line in process.stdout or ():
-            lines.append(line)
-            if log:
-                log.write(line)
-                log.flush()
-            if on_line:
-                on_line(line.rstrip("\n"))
-        status = process.wait()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    if status:
-        raise _failure(words, status, lines, log)
+    with _start(words, cwd, env) as process:
+        try:
+            for line in process.stdout or ():
+                lines.append(line)
+                if log:
+                    log.write(line)
+                    log.flush()
+                if on_line:
+                    on_line(line.rstrip("\n"))
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise _failure(words, process.returncode, lines, log)
     return "".join(lines)
 
 

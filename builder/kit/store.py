@@ -20,6 +20,7 @@ from mkllm.builder.kit.sdist import sha256
 
 COMPLETE = ".complete"
 ENTRY_POINTS = "mkllm.kits"
+MEMBER_FOLDERS = ("licenses", "native", "web")  # what a part gives in these becomes members of every artifact
 
 
 def is_built(part: Part) -> bool:
@@ -83,6 +84,24 @@ def find_kit(target: str) -> Kit:
     )
 
 
+def current_kits() -> list[Path]:
+    """Folders of the kits that `find_kit` chooses, one per target at most."""
+    installed = {point.name: Path(point.load()()) for point in entry_points(group=ENTRY_POINTS)}
+    pointers = (cache.root() / "kits").glob("*.current")
+    built = {pointer.stem: pointer.parent / pointer.read_text().strip() for pointer in pointers}
+    return list((built | installed).values())
+
+
+def choose_kit(prefix: str | None) -> Kit:
+    """The only kit whose id begins with `prefix`; without one, the kit in use. Raises NoKit."""
+    kits = all_kits()
+    wanted = [kit for kit in kits if (kit.id.startswith(prefix) if prefix else kit.path in current_kits())]
+    if len(wanted) == 1:
+        return wanted[0]
+    known = ", ".join(kit.id for kit in kits) or "none; run `mkllm kit build`"
+    raise NoKit(f"{len(wanted)} kits match {prefix or 'this machine'!r}: name one of those on this machine ({known})")
+
+
 def all_kits() -> list[Kit]:
     """Every kit on this machine, installed ones first."""
     built = sorted(path.parent for path in (cache.root() / "kits").glob("*/kit.json"))
@@ -108,12 +127,16 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _link_tree(source: Path, target: Path) -> None:
     for path in sorted(source.rglob("*")):
-        goal = target / path.relative_to(source)
+        goal = target / _place_in_kit(path.relative_to(source))
         if path.is_dir():
             goal.mkdir(parents=True, exist_ok=True)
         elif path.name != COMPLETE:
             goal.parent.mkdir(parents=True, exist_ok=True)
             _link(path, goal)
+
+
+def _place_in_kit(relative: Path) -> Path:
+    return Path("members") / relative if relative.parts[0] in MEMBER_FOLDERS else relative
 
 
 def _link(source: Path, target: Path) -> None:

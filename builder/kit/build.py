@@ -1,0 +1,90 @@
+"""Builds the kit of one target out of its parts; each part knows its own business (spec/kit.md)."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from mkllm.builder.errors import NoKit
+from mkllm.builder.kit import bootloader, native, runtime_pkg, web
+from mkllm.builder.kit.elf import newest_glibc
+from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.part import Part, Report
+from mkllm.builder.kit.pins import pins, sdist
+from mkllm.builder.kit.sdist import fetch
+from mkllm.builder.kit.store import build_part, compose, is_built
+
+TARGETS = ("linux-x86_64",)
+ENGINE = "native/mkllm-engine"
+
+
+@dataclass(frozen=True)
+class Share:
+    """A report for one part of a longer work: its progress moves the whole from `start` by `length` of 1."""
+
+    whole: Report
+    start: float
+    length: float
+
+    @property
+    def log(self) -> IO[str]:
+        return self.whole.log
+
+    def step(self, text: str) -> None:
+        self.whole.step(text)
+
+    def progress(self, fraction: float) -> None:
+        self.whole.progress(self.start + self.length * min(fraction, 1.0))
+
+
+def build_kit(target: str, variants: str, report: Report) -> Kit:
+    """Build what is missing of the kit and return it; `variants` is `all` or `host`."""
+    if target not in TARGETS:
+        raise NoKit(f"there is no recipe for the target {target!r}: choose {' or '.join(TARGETS)}")
+    report.step("fetching the pinned sources")
+    llama, installer = fetch(sdist("llama-cpp-python"), report.log), fetch(sdist("pyinstaller"), report.log)
+    parts = (native.part(variants, llama), web.part(llama), bootloader.part(installer), runtime_pkg.part())
+    folders = _build_all(parts, report)
+    report.step("putting the kit together")
+    return compose(target, parts, folders, _facts(parts, folders))
+
+
+def _build_all(parts: Sequence[Part], report: Report) -> list[Path]:
+    missing = sum(part.weight for part in parts if not is_built(part)) or 1.0
+    folders, done = [], 0.0
+    for part in parts:
+        length = 0.0 if is_built(part) else part.weight / missing
+        folders.append(build_part(part, Share(report, done, length)))
+        done += length
+        report.progress(done)
+    return folders
+
+
+def _facts(parts: Sequence[Part], folders: Sequence[Path]) -> dict[str, Any]:
+    members = sorted(f"native/{path.name}" for path in (folders[0] / "native").iterdir())
+    modules = [name for name in members if name.startswith("native/libggml-cpu-")]
+    libraries = [name for name in members if name != ENGINE and name not in modules]
+    floors = {part.name: newest_glibc(folder) for part, folder in zip(parts, folders, strict=True)}
+    return {
+        "versions": _versions(),
+        "parts": {part.name: part.key for part in parts},
+        "glibc": max(floors.values(), key=lambda version: [int(digits) for digits in version.split(".")]),
+        "glibc_of_parts": floors,
+        "engine": {"program": ENGINE, "libraries": libraries},
+        "backends": [{"name": _backend_name(name), "member": name} for name in modules],
+    }
+
+
+def _backend_name(member: str) -> str:
+    return member.removeprefix("native/libggml-").removesuffix(".so")
+
+
+def _versions() -> dict[str, str]:
+    tools = {name: str(version) for name, version in pins()["tools"].items()}
+    return {
+        "llama_cpp": sdist("llama-cpp-python").version,
+        "pyinstaller": sdist("pyinstaller").version,
+        "python": platform.python_version(),
+        **tools,
+    }

@@ -1,0 +1,101 @@
+"""`mkllm kit …`: build, list and show kits."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from mkllm.builder.kit.kit import Kit
+
+
+@click.group()
+def kit() -> None:
+    """Build, list and show kits: everything of an artifact that is not the model."""
+
+
+@kit.command()
+@click.option("--target", default="linux-x86_64", show_default=True, help="The system that artifacts will run on.")
+@click.option(
+    "--variants",
+    type=click.Choice(["all", "host"]),
+    default="all",
+    show_default=True,
+    help="CPU variants: all of llama.cpp's, or those of this machine alone (a quick build for local use).",
+)
+@click.option("--wheel", "folder", type=click.Path(file_okay=False, path_type=Path), help="Also write it as a wheel here.")
+def build(target: str, variants: str, folder: Path | None) -> None:
+    """Build the kit, or what is missing of it. An interrupted build goes on where it ended."""
+    from mkllm.builder.kit.build import build_kit
+    from mkllm.builder.kit.report import kit_report
+    from mkllm.builder.kit.wheel import write_wheel
+
+    with kit_report() as report:
+        made = build_kit(target, variants, report)
+    click.echo(f"kit {made.id} for {made.target}: {made.path}")
+    if folder:
+        click.echo(f"wheel: {write_wheel(made, version('mkllm'), folder)}")
+
+
+@kit.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_kits(as_json: bool) -> None:
+    """List the kits on this machine, the one in use marked."""
+    from mkllm.builder.kit.store import all_kits, current_kits
+
+    kits, used = all_kits(), current_kits()
+    if as_json:
+        click.echo(json.dumps([{**_facts(found), "in_use": found.path in used} for found in kits], indent=2))
+        return
+    if not kits:
+        click.echo("no kits on this machine: run `mkllm kit build`")
+        return
+    table = Table("", "kit", "target", "llama.cpp", "size", "CPU variants", box=None)
+    for found in kits:
+        mark = "*" if found.path in used else ""
+        table.add_row(mark, found.id, found.target, _llama(found), _megabytes(_size(found)), str(len(found.backends)))
+    Console().print(table)
+
+
+@kit.command()
+@click.argument("kit_id", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(kit_id: str | None, as_json: bool) -> None:
+    """Show one kit: the one in use, or the one whose id begins with KIT_ID. Its files are verified first."""
+    from mkllm.builder.kit.store import choose_kit
+
+    found = choose_kit(kit_id)
+    found.verify()
+    if as_json:
+        click.echo(json.dumps(_facts(found), indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in _facts(found).items():
+        table.add_row(name, ", ".join(value) if isinstance(value, list) else str(value))
+    Console().print(table)
+
+
+def _facts(found: Kit) -> dict[str, object]:
+    return {
+        "id": found.id,
+        "target": found.target,
+        "path": str(found.path),
+        "size": _size(found),
+        "glibc": found.glibc,
+        **{f"version {name}": value for name, value in sorted(found.versions.items())},
+        "backends": [name for name, _ in found.backends],
+    }
+
+
+def _llama(found: Kit) -> str:
+    return f"llama-cpp-python {found.versions['llama_cpp']}"
+
+
+def _size(found: Kit) -> int:
+    return sum(path.stat().st_size for path in found.path.rglob("*") if path.is_file())
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,68 @@
+"""What the user sees of a kit's build: one bar for the whole with time left, and a log file beside it."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import IO
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mkllm.builder import cache
+from mkllm.builder.kit.part import Report
+
+PLAIN_INTERVAL = 20.0  # seconds between progress lines where there is no terminal
+WINDOW = 600.0  # seconds of the past from which the time left is reckoned
+
+
+@contextlib.contextmanager
+def kit_report() -> Iterator[Report]:
+    """A bar on a terminal, plain lines elsewhere; what the tools print goes to logs/kit-build.log in the cache."""
+    console = Console(stderr=True)
+    path = cache.folder("logs") / "kit-build.log"
+    with path.open("w") as log:
+        click.echo(f"building the kit; log: {path}", err=True)
+        if console.is_terminal:
+            with _bar(console) as progress:
+                yield BarReport(log, progress, progress.add_task("kit", total=1.0))
+        else:
+            yield PlainReport(log)
+
+
+def _bar(console: Console) -> Progress:
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    return Progress(TextColumn("{task.description:<44.44}"), *columns, console=console, speed_estimate_period=WINDOW)
+
+
+class BarReport:
+    """Moves one bar of rich's."""
+
+    def __init__(self, log: IO[str], progress: Progress, task: TaskID) -> None:
+        self.log, self._progress, self._task = log, progress, task
+
+    def step(self, text: str) -> None:
+        self.log.write(f"# {text}\n")
+        self._progress.update(self._task, description=text)
+
+    def progress(self, fraction: float) -> None:
+        self._progress.update(self._task, completed=fraction)
+
+
+class PlainReport:
+    """Prints a line a step, and how far it is now and then."""
+
+    def __init__(self, log: IO[str]) -> None:
+        self.log = log
+        self._begun = self._said = time.monotonic()
+
+    def step(self, text: str) -> None:
+        self.log.write(f"# {text}\n")
+        click.echo(text, err=True)
+
+    def progress(self, fraction: float) -> None:
+        now = time.monotonic()
+        if now - self._said >= PLAIN_INTERVAL and fraction > 0:
+            self._said = now
+            left = (now - self._begun) * (1 - fraction) / fraction
+            click.echo(f"  {fraction:.0%}, about {left / 60:.0f} min left", err=True)

@@ -1,0 +1,72 @@
+"""Fetching a pinned sdist: through pip from a folder, kept, and refused when it is another file."""
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from mkllm.builder.errors import ToolFailed, WrongHash
+from mkllm.builder.kit.pins import Sdist, sdist
+from mkllm.builder.kit.sdist import fetch
+
+PYPROJECT = b"""[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "tiny-source"
+version = "1.0"
+"""
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip is told to look in, and in nothing else."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("MKLLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def put_sdist(folder: Path) -> str:
+    path = folder / "tiny_source-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in {"pyproject.toml": PYPROJECT, "PKG-INFO": b"Name: tiny-source\nVersion: 1.0\n"}.items():
+            entry = tarfile.TarInfo(f"tiny_source-1.0/{name}")
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_comes_through_pip_and_is_kept(index: Path) -> None:
+    pinned = Sdist("tiny-source", "1.0", put_sdist(index))
+    kept = fetch(pinned)
+    assert kept.name == "tiny_source-1.0.tar.gz"
+    (index / kept.name).unlink()
+    assert fetch(pinned) == kept
+
+
+def test_a_damaged_one_in_the_cache_is_fetched_again(index: Path) -> None:
+    pinned = Sdist("tiny-source", "1.0", put_sdist(index))
+    fetch(pinned).write_bytes(b"damaged")
+    assert hashlib.sha256(fetch(pinned).read_bytes()).hexdigest() == pinned.sha256
+
+
+def test_another_file_is_refused_and_not_kept(index: Path, tmp_path: Path) -> None:
+    put_sdist(index)
+    with pytest.raises(WrongHash, match="not the pinned 0000"):
+        fetch(Sdist("tiny-source", "1.0", "0" * 64))
+    assert list((tmp_path / "cache" / "downloads").iterdir()) == []
+
+
+def test_a_failed_download_says_what_to_do(index: Path) -> None:
+    with pytest.raises(ToolFailed, match=r"tiny-source 1.0 could not be downloaded.*put 'tiny_source-1.0.tar.gz' into"):
+        fetch(Sdist("tiny-source", "1.0", "0" * 64))
+
+
+def test_the_pins_are_whole() -> None:
+    for name in ("llama-cpp-python", "pyinstaller"):
+        assert len(sdist(name).sha256) == 64 and sdist(name).filename.endswith(f"-{sdist(name).version}.tar.gz")

@@ -1,0 +1,122 @@
+"""The store: parts are built once and whole, kits are named by their content, and the right one is found."""
+
+import io
+import json
+from pathlib import Path
+from typing import IO
+
+import pytest
+from mkllm.builder.errors import NoKit
+from mkllm.builder.kit.part import Part, Report, digest
+from mkllm.builder.kit.store import all_kits, build_part, choose_kit, compose, find_kit, is_built
+
+FACTS = {
+    "versions": {"llama_cpp": "0.3.36", "python": "3.11.7"},
+    "glibc": "2.17",
+    "glibc_of_parts": {"native": "2.17"},
+    "parts": {"native": "0"},
+    "engine": {"program": "native/mkllm-engine", "libraries": ["native/libllama.so"]},
+    "backends": [{"name": "cpu-x64", "member": "native/libggml-cpu-x64.so"}],
+}
+
+
+class Silent:
+    log: IO[str] = io.StringIO()
+
+    def step(self, text: str) -> None: ...
+
+    def progress(self, fraction: float) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKLLM_CACHE", str(tmp_path / "cache"))
+
+
+def writing(text: str, calls: list[str]) -> Part:
+    def build(work: Path, out: Path, report: Report) -> None:
+        calls.append(text)
+        for name in ("native/mkllm-engine", "native/libllama.so", "native/libggml-cpu-x64.so", "bootloader", "runtime.pkg"):
+            (out / name).parent.mkdir(exist_ok=True)
+            (out / name).write_text(text + name)
+
+    return Part("native", {"text": text}, build, 1.0)
+
+
+def test_a_part_is_built_once() -> None:
+    calls: list[str] = []
+    part = writing("a", calls)
+    assert build_part(part, Silent()) == build_part(part, Silent())
+    assert calls == ["a"] and is_built(part)
+
+
+def test_other_inputs_are_another_part() -> None:
+    calls: list[str] = []
+    assert build_part(writing("a", calls), Silent()) != build_part(writing("b", calls), Silent())
+
+
+def test_a_failed_build_leaves_no_part_but_its_work() -> None:
+    attempts: list[int] = []
+
+    def build(work: Path, out: Path, report: Report) -> None:
+        attempts.append(len(list(work.iterdir())))
+        (work / f"object-{len(attempts)}").touch()
+        (out / "half").touch()
+        if len(attempts) == 1:
+            raise OSError("interrupted")
+
+    part = Part("flaky", {}, build, 1.0)
+    with pytest.raises(OSError, match="interrupted"):
+        build_part(part, Silent())
+    assert not is_built(part)
+    build_part(part, Silent())
+    assert attempts == [0, 1] and is_built(part)
+
+
+def test_kits_are_named_by_their_content() -> None:
+    calls: list[str] = []
+    kits = []
+    for text in ("a", "a", "b"):
+        part = writing(text, calls)
+        kits.append(compose("linux-x86_64", [part], [build_part(part, Silent())], FACTS))
+    assert kits[0].id == kits[1].id != kits[2].id
+    assert (kits[0].path / "members/native/mkllm-engine").read_text() == "anative/mkllm-engine"
+    assert not list(kits[0].path.rglob(".complete"))
+    kits[0].verify()
+    assert find_kit("linux-x86_64").id == kits[2].id
+    assert {kit.id for kit in all_kits()} == {kits[0].id, kits[2].id}
+    assert choose_kit(None).id == kits[2].id and choose_kit(kits[0].id[:9]).id == kits[0].id
+
+
+def test_a_damaged_kit_is_found() -> None:
+    part = writing("a", [])
+    kit = compose("linux-x86_64", [part], [build_part(part, Silent())], FACTS)
+    (kit.path / "runtime.pkg").write_text("Xruntime.pkg")
+    with pytest.raises(NoKit, match="runtime.pkg"):
+        kit.verify()
+
+
+def test_no_kit_says_how_to_get_one() -> None:
+    with pytest.raises(NoKit, match="run `mkllm kit build`"):
+        find_kit("linux-x86_64")
+    with pytest.raises(NoKit, match="0 kits match 'abc'"):
+        choose_kit("abc")
+
+
+def test_kit_json_is_deterministic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = []
+    for name in ("one", "two"):
+        monkeypatch.setenv("MKLLM_CACHE", str(tmp_path / name))
+        part = writing("a", [])
+        kit = compose("linux-x86_64", [part], [build_part(part, Silent())], FACTS)
+        texts.append((kit.path / "kit.json").read_text())
+    assert texts[0] == texts[1] and json.loads(texts[0])["files"]["bootloader"]["size"] == len("abootloader")
+
+
+def test_digest_depends_on_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("1")
+    first = digest([tmp_path / "a"], tmp_path)
+    assert first != digest([tmp_path / "b"], tmp_path)
+    (tmp_path / "a").write_text("2")
+    assert first != digest([tmp_path / "a"], tmp_path)
