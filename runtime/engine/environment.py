@@ -1,0 +1,28 @@
+"""The environment of the engine: this process's own, without what would steer the engine behind the command line's back."""
+
+from collections.abc import Mapping
+
+STEERING = ("LLAMA_", "MKLLM_", "AIP_", "_PYI_", "_MEI", "PYINSTALLER_", "PYTHON")
+STEERING_NAMES = frozenset({"GGML_BACKEND_PATH", "HF_TOKEN", "LD_LIBRARY_PATH", "LD_LIBRARY_PATH_ORIG"})
+
+
+def cleaned(environment: Mapping[str, str], frozen_home: str | None) -> dict[str, str]:
+    """What a program that is not ours should see: as the user's shell has it, before the frozen runtime touched it.
+
+    `frozen_home` is the folder that the frozen runtime's own libraries are in; it must not reach other programs.
+    """
+    kept = {name: value for name, value in environment.items() if not name.startswith(("_PYI_", "_MEI", "PYINSTALLER_"))}
+    path = kept.pop("LD_LIBRARY_PATH_ORIG", kept.pop("LD_LIBRARY_PATH", ""))
+    kept.pop("LD_LIBRARY_PATH", None)
+    folders = [folder for folder in path.split(":") if folder and folder != frozen_home]
+    if folders:
+        kept["LD_LIBRARY_PATH"] = ":".join(folders)
+    return kept
+
+
+def for_engine(environment: Mapping[str, str], frozen_home: str | None, libraries: str | None) -> dict[str, str]:
+    """`cleaned`, and without variables that llama.cpp reads as arguments; `libraries` is a folder to search first."""
+    base = cleaned(environment, frozen_home)
+    path = ":".join(folder for folder in (libraries, base.get("LD_LIBRARY_PATH")) if folder)
+    kept = {name: value for name, value in base.items() if not name.startswith(STEERING) and name not in STEERING_NAMES}
+    return {**kept, "LD_LIBRARY_PATH": path} if path else kept

@@ -1,0 +1,74 @@
+"""The engine's own words: the last lines are kept, a file and the terminal may have all; knows no process."""
+
+import sys
+from collections import deque
+from pathlib import Path
+from typing import IO
+
+from mkllm.runtime.errors import NoSpace, PermissionFailure
+
+KEPT_LINES = 200
+LONGEST_LINE = 8192
+TROUBLE = ("error", "failed", "failure", "invalid", "unknown", "cannot", "unable", "assert", "terminate called", "what():")
+
+
+class Log:
+    """Collects what the engine prints. One thread writes; any thread reads."""
+
+    def __init__(self, file: Path | None = None, verbose: bool = False) -> None:
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._rest = b""
+        self._verbose = verbose
+        self._file: IO[str] | None = _open(file) if file else None
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read from the engine, cut anywhere."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > LONGEST_LINE:
+            lines, self._rest = [*lines, self._rest], b""
+        for line in lines:
+            self._keep(line.decode("utf-8", "replace").rstrip("\r"))
+
+    def begin(self, title: str) -> None:
+        """A new engine starts: what follows is its own."""
+        if self._rest:
+            self.feed(b"\n")
+        self._lines.clear()
+        self._write(f"# {title}")
+
+    def tail(self, count: int) -> list[str]:
+        """The last lines of this engine, without empty ones."""
+        return [line for line in [*self._lines, self._rest.decode("utf-8", "replace")] if line.strip()][-count:]
+
+    def trouble(self) -> str:
+        """The line that most likely says what went wrong: the last that sounds like it, else the last one."""
+        lines = self.tail(KEPT_LINES)
+        sounding = [line for line in lines if any(word in line.lower() for word in TROUBLE)]
+        return (sounding or lines or [""])[-1].strip()
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._file:
+            self._file.close()
+            self._file = None
+
+    def _keep(self, line: str) -> None:
+        self._lines.append(line)
+        self._write(line)
+
+    def _write(self, line: str) -> None:
+        if self._file:
+            print(line, file=self._file, flush=True)
+        if self._verbose:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _open(file: Path) -> IO[str]:
+    try:
+        return file.open("a", encoding="utf-8")
+    except PermissionError:
+        raise PermissionFailure(f"the log file {str(file)!r} cannot be written: choose another one") from None
+    except OSError as error:
+        if error.errno == 28:
+            raise NoSpace(f"no space left for the log file {str(file)!r}: free some or choose another one") from None
+        raise PermissionFailure(f"the log file {str(file)!r} cannot be opened ({error.strerror}): choose another one") from None

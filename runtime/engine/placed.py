@@ -1,0 +1,31 @@
+"""What a start of the engine needs on disk, once it is there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The engine where it can be executed.
+
+    `modules` are the backends' files in the order to load them; `libraries` is a folder that the dynamic linker must be told
+    of, None when it finds them by itself; `descriptors` must be inherited, because the files are links to them.
+    """
+
+    program: Path
+    modules: tuple[Path, ...]
+    libraries: Path | None = None
+    descriptors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the model lies: `length` bytes from `offset` in the open file `descriptor`."""
+
+    descriptor: int
+    offset: int
+    length: int
+
+    def as_variable(self, name: str) -> str:
+        """The value of MKLLM_EMBEDDED for one member."""
+        return f"{name}={self.descriptor}@{self.offset}:{self.length}"

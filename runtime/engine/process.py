@@ -1,0 +1,199 @@
+"""One run of the engine: spawned, watched by one thread, stopped; decides nothing about what follows its end.
+
+The protocol (lifeline, status lines, embedded weights) is that of spec/launch.md, 3.
+"""
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mkllm.runtime.engine.environment import for_engine
+from mkllm.runtime.engine.log import Log
+from mkllm.runtime.engine.placed import Placed, Weights
+from mkllm.runtime.engine.verdict import Ending
+
+MODEL = "model.gguf"
+IDLE_SECONDS = 0.2
+ASKING_SECONDS = 0.005
+HEALTH_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run has come. `progress` 0 to 1: weights read; `backends` were loaded; `ended` is set once it is over."""
+
+    progress: float = 0.0
+    backends: tuple[str, ...] = ()
+    loaded: bool = False
+    ready: bool = False
+    ended: Ending | None = None
+
+
+class Engine:
+    """One engine process. `changed` is called in the watching thread after every change of `status`."""
+
+    def __init__(self, kernel: str, placed: Placed, weights: Weights, log: Log, changed: Callable[["Engine"], None]) -> None:
+        self.kernel = kernel
+        self.key = os.urandom(24).hex()
+        self.host = f"@mkllm-{os.getpid()}-{os.urandom(8).hex()}.sock"
+        self.status = Status()
+        self._placed = placed
+        self._weights = weights
+        self._log = log
+        self._changed = changed
+        self._stopping = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+        self._status_rest = b""
+        self._ready_at: float | None = None
+
+    @property
+    def address(self) -> str:
+        """The abstract Unix socket, as `socket.connect` takes it."""
+        return "\0" + self.host[1:]
+
+    @property
+    def pid(self) -> int | None:
+        """The process, once started."""
+        return self._process.pid if self._process else None
+
+    def start(self, arguments: Sequence[str], frozen_home: str | None) -> None:
+        """Spawn the process and the thread that watches it. Raises OSError when it cannot be executed."""
+        status_end, status_far = os.pipe()
+        lifeline_far, lifeline_end = os.pipe()
+        words = [str(self._placed.program), *arguments, "--host", self.host]
+        environment = {
+            **for_engine(os.environ, frozen_home, str(self._placed.libraries) if self._placed.libraries else None),
+            "LLAMA_API_KEY": self.key,
+            "MKLLM_EMBEDDED": self._weights.as_variable(MODEL),
+            "MKLLM_BACKENDS": ":".join(str(module) for module in self._placed.modules),
+            "MKLLM_STATUS_FD": str(status_far),
+            "MKLLM_LIFELINE_FD": str(lifeline_far),
+        }
+        self._log.begin(" ".join(words))
+        try:
+            self._process = subprocess.Popen(
+                words,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                pass_fds=(status_far, lifeline_far, self._weights.descriptor, *self._placed.descriptors),
+                process_group=0,
+            )
+        except OSError:
+            os.close(status_end)
+            os.close(lifeline_end)
+            raise
+        finally:
+            os.close(status_far)
+            os.close(lifeline_far)
+        self._thread = threading.Thread(target=self._watch, args=(status_end, lifeline_end), name="engine", daemon=True)
+        self._thread.start()
+
+    def stop(self, grace: float) -> None:
+        """End the process: SIGTERM, after `grace` seconds SIGKILL. Returns when it is gone. Idempotent."""
+        self._stopping = True
+        if self._process is None or self._thread is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(grace)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    @property
+    def stopping(self) -> bool:
+        """Its end, when it comes, is wanted."""
+        return self._stopping
+
+    def _watch(self, status_end: int, lifeline_end: int) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        output = self._process.stdout.fileno()
+        with selectors.DefaultSelector() as selector:
+            selector.register(status_end, selectors.EVENT_READ, self._take_status)
+            selector.register(output, selectors.EVENT_READ, self._log.feed)
+            while selector.get_map() and self._process.poll() is None:
+                self._read(selector, ASKING_SECONDS if self.status.loaded and not self.status.ready else IDLE_SECONDS)
+                if not self.status.ready and self._answers():
+                    self._ready_at = time.monotonic()
+                    self._now(replace(self.status, ready=True, loaded=True, progress=1.0))
+            self._process.wait()
+            while selector.get_map() and self._read(selector, 0):
+                pass
+        os.close(status_end)
+        os.close(lifeline_end)
+        self._process.stdout.close()
+        self._now(replace(self.status, ready=False, ended=self._ending(self._process.returncode)))
+
+    def _read(self, selector: selectors.BaseSelector, timeout: float) -> bool:
+        """Pass on what can be read within `timeout`; False when there was nothing."""
+        events = selector.select(timeout)
+        for key, _ in events:
+            data = os.read(key.fd, 65536)
+            if data:
+                key.data(data)
+            else:
+                selector.unregister(key.fd)
+        return bool(events)
+
+    def _take_status(self, data: bytes) -> None:
+        *lines, self._status_rest = (self._status_rest + data).split(b"\n")
+        for line in lines:
+            self._take_event(json.loads(line))
+
+    def _take_event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "progress":
+            self._now(replace(self.status, progress=float(event["value"])))
+        elif event["event"] == "loaded":
+            self._now(replace(self.status, loaded=True, progress=1.0))
+        elif event["event"] == "backend" and event["loaded"]:
+            self._now(replace(self.status, backends=(*self.status.backends, str(event["file"]))))
+
+    def _now(self, status: Status) -> None:
+        self.status = status
+        self._changed(self)
+
+    def _answers(self) -> bool:
+        """Whether the engine's own /health says that it is ready."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(HEALTH_SECONDS)
+            try:
+                connection.connect(self.address)
+                connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return connection.recv(64).startswith(b"HTTP/1.1 200")
+            except OSError:
+                return False
+
+    def _ending(self, returncode: int) -> Ending:
+        number = -returncode if returncode < 0 else None
+        how = f"was ended by {signal_name(number)}" if number else f"ended with status {returncode}"
+        phase = "while it served" if self._ready_at is not None else "while it started"
+        words = self._log.trouble()
+        return Ending(
+            sentence=f"the engine with {self.kernel} {how} {phase}" + (f": {words!r:.300}" if words else ""),
+            signal=number,
+            status=None if number else returncode,
+            backend_loaded=bool(self.status.backends),
+            ready_seconds=None if self._ready_at is None else time.monotonic() - self._ready_at,
+        )
+
+
+def signal_name(number: int) -> str:
+    """`SIGSEGV`, or `signal 40` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,189 @@
+"""Keeps an engine running: starts it with the best backend, and after a death does what `verdict` says.
+
+Used from plain code (`wait_ready`) and from event loops (`subscribe`) alike; all its methods may be called in any thread.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from mkllm.runtime.engine.log import Log
+from mkllm.runtime.engine.placed import Placed, Weights
+from mkllm.runtime.engine.process import Engine
+from mkllm.runtime.engine.verdict import Course, Ending, judge
+from mkllm.runtime.errors import EngineUnusable, RuntimeFailure
+from mkllm.runtime.hardware.rank import Choice
+
+Phase = Literal["loading", "ready", "failed", "stopped"]
+
+
+class Placer(Protocol):
+    """Puts the engine and one backend where they can be executed."""
+
+    def place(self, choice: Choice) -> Placed:
+        """Raises NoSpace, PermissionFailure or NotAnArtifact."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a start needs: the ranking's `choices`, best first, and the engine's `arguments` but its address."""
+
+    choices: Sequence[Choice]
+    placer: Placer
+    weights: Weights
+    arguments: tuple[str, ...]
+    log: Log
+    frozen_home: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How things are at one moment (spec/launch.md, 4)."""
+
+    phase: Phase
+    progress: float
+    kernel: str
+    reason: str
+    address: str
+    key: str
+    pid: int | None
+    restarts: int
+    last_failure: str | None
+    error: RuntimeFailure | None
+
+
+class Supervisor:
+    """The engine of one launch, over all its restarts."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._course = Course()
+        self._engine: Engine | None = None
+        self._restarts = 0
+        self._last_failure: str | None = None
+        self._error: RuntimeFailure | None = None
+        self._stopped = False
+        self._changed = threading.Condition(threading.RLock())
+        self._subscribers: list[Callable[[Snapshot], None]] = []
+
+    def start(self) -> None:
+        """Start the engine with the best backend; does not wait for it. Raises a RuntimeFailure when it cannot be placed."""
+        if not self._plan.choices:
+            raise EngineUnusable("this machine runs none of the kernels in this file: 'info' says what each one needs")
+        with self._changed:
+            self._spawn()
+        if self._error:
+            raise self._error
+
+    def snapshot(self) -> Snapshot:
+        """How things are now; never blocks for long."""
+        with self._changed:
+            choice = self._choice
+            engine = self._engine
+            return Snapshot(
+                phase=self._phase,
+                progress=engine.status.progress if engine else 0.0,
+                kernel=choice.name,
+                reason=choice.reason,
+                address=engine.address if engine else "",
+                key=engine.key if engine else "",
+                pid=engine.pid if engine else None,
+                restarts=self._restarts,
+                last_failure=self._last_failure,
+                error=self._error,
+            )
+
+    def subscribe(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
+        """Have `callback` called now and after every change, in a thread of the engine's. Returns what ends that."""
+        with self._changed:
+            self._subscribers.append(callback)
+            callback(self.snapshot())
+
+        def unsubscribe() -> None:
+            with self._changed:
+                if callback in self._subscribers:
+                    self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def wait_ready(self, timeout: float | None = None) -> Snapshot:
+        """Block until requests are served. Raises the RuntimeFailure it ended with, or TimeoutError after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while self._phase == "loading":
+                rest = None if deadline is None else deadline - time.monotonic()
+                if rest is not None and rest <= 0:
+                    raise TimeoutError("the engine is not ready yet")
+                self._changed.wait(rest)
+            if self._error:
+                raise self._error
+            if self._phase == "stopped":
+                raise EngineUnusable("the engine was stopped before it was ready")
+            return self.snapshot()
+
+    def stop(self, grace: float = 3.0) -> None:
+        """End the engine and whatever is being started: SIGTERM, after `grace` seconds SIGKILL. Idempotent."""
+        with self._changed:
+            self._stopped = True
+            engine = self._engine
+        if engine:
+            engine.stop(grace)
+        with self._changed:
+            self._tell()
+        self._plan.log.close()
+
+    @property
+    def _choice(self) -> Choice:
+        return self._plan.choices[self._course.position]
+
+    @property
+    def _phase(self) -> Phase:
+        if self._error:
+            return "failed"
+        if self._stopped:
+            return "stopped"
+        return "ready" if self._engine and self._engine.status.ready else "loading"
+
+    def _spawn(self) -> None:
+        """Start the engine that the course says; a failure to do so is kept in `_error`. Called with the lock held."""
+        try:
+            placed = self._plan.placer.place(self._choice)
+            engine = Engine(self._choice.name, placed, self._plan.weights, self._plan.log, self._engine_changed)
+            self._engine = engine
+            engine.start(self._plan.arguments, self._plan.frozen_home)
+        except RuntimeFailure as failure:
+            self._error = failure
+        except OSError as error:
+            self._error = EngineUnusable(
+                f"the engine {str(placed.program)!r} cannot be executed ({error.strerror}): "
+                "set MKLLM_RUNTIME_DIR to a folder on a disk that allows it"
+            )
+        self._tell()
+
+    def _engine_changed(self, engine: Engine) -> None:
+        with self._changed:
+            if engine is not self._engine:
+                return
+            if engine.status.ended and not self._stopped and not engine.stopping:
+                self._follow(engine.status.ended)
+            else:
+                self._tell()
+
+    def _follow(self, ending: Ending) -> None:
+        self._last_failure = ending.sentence
+        verdict = judge(ending, self._course, len(self._plan.choices))
+        if isinstance(verdict, RuntimeFailure):
+            self._error = verdict
+            self._tell()
+        else:
+            self._course = verdict
+            self._restarts += 1
+            self._spawn()
+
+    def _tell(self) -> None:
+        self._changed.notify_all()
+        snapshot = self.snapshot()
+        for callback in list(self._subscribers):
+            callback(snapshot)
