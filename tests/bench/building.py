@@ -1,0 +1,63 @@
+"""Build: `mkllm build` of a large GGUF against `cp` of the same file, in turn, medians; memory of the builder.
+
+Usage: python tests/bench/building.py MODEL.gguf [ROUNDS]
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from measure import median, report
+
+
+def timed(args: Sequence[str | Path]) -> tuple[float, int]:
+    """Seconds of wall time, data on the disk included, and the largest resident size in bytes of the process."""
+    begun = time.perf_counter()
+    process = subprocess.Popen([str(word) for word in args], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{args!r} ended with {process.returncode}")
+    return time.perf_counter() - begun, usage.ru_maxrss * 1024
+
+
+def main(model: Path, rounds: int) -> None:
+    with tempfile.TemporaryDirectory(dir=model.parent) as folder:
+        target = Path(folder) / "out"
+        ways: dict[str, Callable[[], tuple[float, int]]] = {
+            "cp": lambda: timed(["cp", "--reflink=never", model, target]),
+            "cp and sync": lambda: timed(["sh", "-c", 'cp --reflink=never "$0" "$1" && sync "$1"', model, target]),
+            "mkllm build": lambda: timed(["mkllm", "build", model, "-o", target, "-q"]),
+        }
+        samples: dict[str, list[tuple[float, int]]] = {name: [] for name in ways}
+        for turn in range(rounds + 1):
+            for name, way in ways.items():
+                target.unlink(missing_ok=True)
+                sample = way()
+                samples[name] += [sample] if turn else []
+    _report(model, samples)
+
+
+def _report(model: Path, samples: dict[str, list[tuple[float, int]]]) -> None:
+    seconds = {name: median([sample[0] for sample in found]) for name, found in samples.items()}
+    memory = {name: max(sample[1] for sample in found) / 2**20 for name, found in samples.items()}
+    size = model.stat().st_size
+    rows = [
+        [name, f"{seconds[name]:.2f} s", f"{size / seconds[name] / 1e9:.2f} GB/s", f"{memory[name]:.0f} MiB"]
+        for name in samples
+    ]
+    text = (
+        f"A {size / 1e9:.2f} GB GGUF in the page cache, {len(samples['cp'])} rounds in turn, medians. The build hashes (SHA-256 "
+        "and CRC-32), reads back and syncs; plain `cp` does not wait for the disk. "
+        f"Build against `cp`: {seconds['mkllm build'] / seconds['cp']:.2f}; against `cp` and sync: "
+        f"{seconds['mkllm build'] / seconds['cp and sync']:.2f}."
+    )
+    report(f"building-{model.stem}", f"Building from {model.stem}", text, ["", "time", "rate", "largest resident"], rows)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5)

@@ -1,0 +1,79 @@
+"""Launch: an artifact against llama-server started directly on the same GGUF with the same flags, in turn, medians.
+
+Usage: python tests/bench/launch.py MODEL.gguf [ROUNDS]
+"""
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from measure import engine_of, free_port, median, report, rss, served
+from mkllm.builder.kit.store import find_kit
+
+FLAGS = ["--ctx-size", "2048", "--threads", "2", "--parallel", "1", "--no-repack"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    port_up: float
+    ready: float
+    engine_rss: int
+    others_rss: int
+
+
+def direct(engine: Path, model: Path) -> Sample:
+    port = free_port()
+    args = [engine, "serve", "-m", model, "--host", "127.0.0.1", "--port", str(port), *FLAGS]
+    with served(args, port) as started:
+        return Sample(started.port_up, started.ready, rss(started.process), 0)
+
+
+def packed(artifact: Path) -> Sample:
+    port = free_port()
+    with served([artifact, "--no-browser", "--port", str(port), "--", *FLAGS], port) as started:
+        engine = engine_of(started.process)
+        others = [process for process in _tree(started.process) if process.pid != engine.pid]
+        return Sample(started.port_up, started.ready, rss(engine), sum(rss(process) for process in others))
+
+
+def _tree(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def main(model: Path, rounds: int) -> None:
+    engine = find_kit("linux-x86_64").path / "members/native/mkllm-engine"
+    with tempfile.TemporaryDirectory(dir=model.parent) as folder:
+        artifact = Path(folder) / "artifact"
+        subprocess.run(["mkllm", "build", model, "-o", artifact, "-q"], check=True)
+        packed(artifact), direct(engine, model)  # warm: page cache, the artifact's home
+        pairs = [(direct(engine, model), packed(artifact)) for _ in range(rounds)]
+    _report(model, pairs)
+
+
+def _report(model: Path, pairs: list[tuple[Sample, Sample]]) -> None:
+    def column(index: int) -> list[str]:
+        samples = [pair[index] for pair in pairs]
+        return [
+            f"{median([s.port_up for s in samples]):.2f} s",
+            f"{median([s.ready for s in samples]):.2f} s",
+            f"{median([s.engine_rss for s in samples]) / 2**20:.0f} MiB",
+            f"{median([s.others_rss for s in samples]) / 2**20:.1f} MiB",
+        ]
+
+    names = ["port answers", "model ready", "engine, resident", "everything else, resident"]
+    added = median([b.ready - a.ready for a, b in pairs])
+    rows = [list(row) for row in zip(names, column(0), column(1), strict=True)]
+    rows.append(["added by the artifact (median of the pairs)", "", f"{added:.2f} s"])
+    size = model.stat().st_size / 1e9
+    text = (
+        f"A {size:.2f} GB model, page cache warm, {len(pairs)} pairs in turn, medians, flags `{' '.join(FLAGS)}`. "
+        "Both run the same engine; resident counts shared pages too."
+    )
+    report(f"launch-{model.stem}", f"Launch of {model.stem}", text, ["", "llama-server", "artifact"], rows)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 7)
