@@ -1,4 +1,4 @@
-"""What the front is given to serve one artifact (spec/launch.md, 4); knows neither HTTP nor how an engine is started."""
+"""What the front is given to serve one artifact (spec/launch.md, 4); knows neither HTTP nor how engines start."""
 
 from dataclasses import dataclass
 

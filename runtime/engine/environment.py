@@ -1,8 +1,9 @@
-"""The environment of the engine: this process's own, without what would steer the engine behind the command line's back."""
+"""The environment of other programs: this process's own, without what would steer them behind the command line's back."""
 
 from collections.abc import Mapping
 
-STEERING = ("LLAMA_", "MKLLM_", "AIP_", "_PYI_", "_MEI", "PYINSTALLER_", "PYTHON")
+FREEZING = ("_PYI_", "_MEI", "PYINSTALLER_")
+STEERING = ("LLAMA_", "MKLLM_", "AIP_", "PYTHON")
 STEERING_NAMES = frozenset({"GGML_BACKEND_PATH", "HF_TOKEN", "LD_LIBRARY_PATH", "LD_LIBRARY_PATH_ORIG"})
 
 
@@ -11,7 +12,7 @@ def cleaned(environment: Mapping[str, str], frozen_home: str | None) -> dict[str
 
     `frozen_home` is the folder that the frozen runtime's own libraries are in; it must not reach other programs.
     """
-    kept = {name: value for name, value in environment.items() if not name.startswith(("_PYI_", "_MEI", "PYINSTALLER_"))}
+    kept = {name: value for name, value in environment.items() if not name.startswith(FREEZING)}
     path = kept.pop("LD_LIBRARY_PATH_ORIG", kept.pop("LD_LIBRARY_PATH", ""))
     kept.pop("LD_LIBRARY_PATH", None)
     folders = [folder for folder in path.split(":") if folder and folder != frozen_home]

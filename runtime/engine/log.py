@@ -1,5 +1,6 @@
 """The engine's own words: the last lines are kept, a file and the terminal may have all; knows no process."""
 
+import errno
 import sys
 from collections import deque
 from pathlib import Path
@@ -9,7 +10,7 @@ from mkllm.runtime.errors import NoSpace, PermissionFailure
 
 KEPT_LINES = 200
 LONGEST_LINE = 8192
-TROUBLE = ("error", "failed", "failure", "invalid", "unknown", "cannot", "unable", "assert", "terminate called", "what():")
+TROUBLE = ("error", "fail", "invalid", "unknown", "cannot", "unable", "assert", "terminate called", "what():")
 
 
 class Log:
@@ -66,9 +67,6 @@ class Log:
 def _open(file: Path) -> IO[str]:
     try:
         return file.open("a", encoding="utf-8")
-    except PermissionError:
-        raise PermissionFailure(f"the log file {str(file)!r} cannot be written: choose another one") from None
     except OSError as error:
-        if error.errno == 28:
-            raise NoSpace(f"no space left for the log file {str(file)!r}: free some or choose another one") from None
-        raise PermissionFailure(f"the log file {str(file)!r} cannot be opened ({error.strerror}): choose another one") from None
+        kind = NoSpace if error.errno == errno.ENOSPC else PermissionFailure
+        raise kind(f"the log file {str(file)!r} cannot be written ({error.strerror}): choose another one") from None

@@ -8,8 +8,8 @@ from pathlib import Path
 class Placed:
     """The engine where it can be executed.
 
-    `modules` are the backends' files in the order to load them; `libraries` is a folder that the dynamic linker must be told
-    of, None when it finds them by itself; `descriptors` must be inherited, because the files are links to them.
+    `modules` are the backends' files in the order to load them; `libraries` is a folder that the dynamic linker must be
+    told of, None when it finds them by itself; `descriptors` must be inherited, because the files are links to them.
     """
 
     program: Path

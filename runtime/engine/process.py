@@ -18,7 +18,7 @@ from typing import Any
 from mkllm.runtime.engine.environment import for_engine
 from mkllm.runtime.engine.log import Log
 from mkllm.runtime.engine.placed import Placed, Weights
-from mkllm.runtime.engine.verdict import Ending
+from mkllm.runtime.engine.verdict import FROM_OUTSIDE, Ending
 
 MODEL = "model.gguf"
 IDLE_SECONDS = 0.2
@@ -28,7 +28,7 @@ HEALTH_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run has come. `progress` 0 to 1: weights read; `backends` were loaded; `ended` is set once it is over."""
+    """How far a run has come. `progress` (0 to 1) of reading weights; `ended` is set once it is over."""
 
     progress: float = 0.0
     backends: tuple[str, ...] = ()
@@ -40,7 +40,9 @@ class Status:
 class Engine:
     """One engine process. `changed` is called in the watching thread after every change of `status`."""
 
-    def __init__(self, kernel: str, placed: Placed, weights: Weights, log: Log, changed: Callable[["Engine"], None]) -> None:
+    def __init__(
+        self, kernel: str, placed: Placed, weights: Weights, log: Log, changed: Callable[["Engine"], None]
+    ) -> None:
         self.kernel = kernel
         self.key = os.urandom(24).hex()
         self.host = f"@mkllm-{os.getpid()}-{os.urandom(8).hex()}.sock"
@@ -127,9 +129,9 @@ class Engine:
             selector.register(output, selectors.EVENT_READ, self._log.feed)
             while selector.get_map() and self._process.poll() is None:
                 self._read(selector, ASKING_SECONDS if self.status.loaded and not self.status.ready else IDLE_SECONDS)
-                if not self.status.ready and self._answers():
+                if self.status.loaded and not self.status.ready and self._answers():
                     self._ready_at = time.monotonic()
-                    self._now(replace(self.status, ready=True, loaded=True, progress=1.0))
+                    self._now(replace(self.status, ready=True))
             self._process.wait()
             while selector.get_map() and self._read(selector, 0):
                 pass
@@ -181,7 +183,8 @@ class Engine:
         number = -returncode if returncode < 0 else None
         how = f"was ended by {signal_name(number)}" if number else f"ended with status {returncode}"
         phase = "while it served" if self._ready_at is not None else "while it started"
-        words = self._log.trouble()
+        outside = number in FROM_OUTSIDE
+        words = "" if outside else self._log.trouble()
         return Ending(
             sentence=f"the engine with {self.kernel} {how} {phase}" + (f": {words!r:.300}" if words else ""),
             signal=number,

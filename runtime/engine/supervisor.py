@@ -1,6 +1,6 @@
 """Keeps an engine running: starts it with the best backend, and after a death does what `verdict` says.
 
-Used from plain code (`wait_ready`) and from event loops (`subscribe`) alike; all its methods may be called in any thread.
+Used from plain code (`wait_ready`) and from event loops (`subscribe`) alike; every method may be called in any thread.
 """
 
 import threading
@@ -28,7 +28,7 @@ class Placer(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a start needs: the ranking's `choices`, best first, and the engine's `arguments` but its address."""
+    """All that a start needs: the ranking's `choices`, best first, and the engine's `arguments` but its address."""
 
     choices: Sequence[Choice]
     placer: Placer
@@ -69,7 +69,7 @@ class Supervisor:
         self._subscribers: list[Callable[[Snapshot], None]] = []
 
     def start(self) -> None:
-        """Start the engine with the best backend; does not wait for it. Raises a RuntimeFailure when it cannot be placed."""
+        """Start the engine with the best backend, without waiting. Raises a RuntimeFailure when it cannot be placed."""
         if not self._plan.choices:
             raise EngineUnusable("this machine runs none of the kernels in this file: 'info' says what each one needs")
         with self._changed:
@@ -109,7 +109,7 @@ class Supervisor:
         return unsubscribe
 
     def wait_ready(self, timeout: float | None = None) -> Snapshot:
-        """Block until requests are served. Raises the RuntimeFailure it ended with, or TimeoutError after `timeout` seconds."""
+        """Block until requests are served, or raise the RuntimeFailure it ended with; TimeoutError after `timeout` s."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while self._phase == "loading":

@@ -16,7 +16,7 @@ FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.
 class Ending:
     """How one run of the engine ended. `ready_seconds` is how long it had served, None if it never did.
 
-    `signal` or `status` is set. `sentence` says it all to a person. `backend_loaded`: it came as far as loading a backend.
+    `signal` or `status` is set. `sentence` says it all to a person. `backend_loaded`: it came as far as loading one.
     """
 
     sentence: str
@@ -35,8 +35,8 @@ class Ending:
 class Course:
     """Where the ranking stands: `position` of the backend in use, and what has gone wrong since it last served well.
 
-    `strikes` are ends of any kind in a row; of those while starting, `errors` are the ones with an exit status (not a signal) and
-    `kills` the ones from outside with this same backend. `served` says that some engine of this launch has been ready.
+    `strikes` are ends of any kind in a row; of those while starting, `errors` are the ones with an exit status (not a
+    signal) and `kills` the ones from outside with this same backend. `served`: some engine of this launch was ready.
     """
 
     position: int = 0

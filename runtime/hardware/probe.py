@@ -1,7 +1,7 @@
 """What this machine has: CPU features, cores, memory and their limits; looks, decides nothing, never raises.
 
-What cannot be read is left at a safe value and named in `notes`. `MKLLM_PROBE=<file.json>` replaces facts by those in the
-file, so that any machine can be played on any other.
+What cannot be read is left at a safe value and named in `notes`. `MKLLM_PROBE=<file.json>` replaces facts by those in
+the file, so that any machine can be played on any other.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 UNLIMITED = 1 << 62
+_MEMORY_FILES = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("memory.max", "memory.current")}
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,14 @@ def probe(root: Path = Path("/")) -> Facts:
             notes.append(f"{what} unknown: {error}")
             return default
 
+    no_features: tuple[str, frozenset[str]] = ("unknown", frozenset())
+    no_limit: tuple[int | None, int] = (None, UNLIMITED)
+    no_groups: list[_Group] = []
     cpus = look("affinity", lambda: sorted(os.sched_getaffinity(0)), [0])
-    model, flags = look("CPU features", lambda: _cpu_features(root), ("unknown", frozenset()))
+    model, flags = look("CPU features", lambda: _cpu_features(root), no_features)
     total, available = look("memory", lambda: _memory(root), (0, 0))
-    groups = look("cgroup", lambda: list(_groups(root)), [])
-    limit, free = look("memory limit", lambda: _memory_limit(groups), (None, UNLIMITED))
+    groups = look("cgroup", lambda: list(_groups(root)), no_groups)
+    limit, free = look("memory limit", lambda: _memory_limit(groups), no_limit)
     facts = Facts(
         machine=os.uname().machine,
         cpu_model=model,
@@ -144,14 +148,14 @@ def _memory_limit(groups: list[_Group]) -> tuple[int | None, int]:
     """The tightest limit, and what is left of the tightest rest (page cache that can be dropped counts as free)."""
     limits, rests = [], []
     for group in groups:
-        names = ("memory.max", "memory.current") if group.version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        limit = group.read(names[0])
+        maximum, current = _MEMORY_FILES[group.version]
+        limit = group.read(maximum)
         if limit is None or limit == "max" or int(limit) >= UNLIMITED:
             continue
         stat = dict(line.split()[:2] for line in (group.read("memory.stat") or "").splitlines() if " " in line)
         droppable = int(stat.get("inactive_file", stat.get("total_inactive_file", "0")))
         limits.append(int(limit))
-        rests.append(int(limit) - max(0, int(group.read(names[1]) or "0") - droppable))
+        rests.append(int(limit) - max(0, int(group.read(current) or "0") - droppable))
     return min(limits, default=None), min(rests, default=UNLIMITED)
 
 

@@ -1,4 +1,4 @@
-"""Facts to choices: which kernels this machine can run, best first, and why the others are not; pure, looks at nothing."""
+"""Facts to choices: which kernels this machine can run, best first, and why not the others; pure, looks at nothing."""
 
 import tomllib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from mkllm.runtime.hardware.probe import Facts
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend that the machine can run. `title` says what it uses ("AVX-512 with VNNI"), `reason` why it stands here."""
+    """A backend that the machine can run. `title` is what it uses ("AVX-512 with VNNI"), `reason` why it stands here."""
 
     backend: Backend
     title: str

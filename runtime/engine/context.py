@@ -1,0 +1,76 @@
+"""How long a context to ask for: the one asked for, the maker's, or the model's own as far as memory reaches."""
+
+from dataclasses import dataclass
+from typing import IO
+
+from mkllm.runtime.engine.header import HeaderError, Value, read_header
+
+SHORTEST = 2048
+STEP = 256
+SHARE = 0.25
+# Bytes per element of llama.cpp's cache types: blocks of 32 elements with their scales.
+TYPE_BYTES = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+    "iq4_nl": 18 / 32,
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """`tokens` to ask the engine for; `note` says that it is less than the model could, and what to do, else None."""
+
+    tokens: int
+    note: str | None = None
+
+
+def choose_context(asked: int | None, made: int | None, trained: int, token_bytes: int, memory: int) -> Context:
+    """`asked` on the command line (0: all of `trained`), else `made` by the maker, else what fits.
+
+    `token_bytes` is what one token takes in the cache (0: unknown); `memory` is what is free beside the weights, in bytes
+    (0: unknown).
+    """
+    if asked is not None:
+        return Context(asked or trained)
+    if made is not None:
+        return Context(made)
+    fitting = int(memory * SHARE / token_bytes) // STEP * STEP if token_bytes and memory else trained
+    tokens = min(trained, max(fitting, SHORTEST))
+    if tokens == trained:
+        return Context(trained)
+    needed = token_bytes * trained / 2**30
+    return Context(
+        tokens,
+        f"context: {tokens} of the model's {trained} tokens, since all would take {needed:.1f} GiB of memory; "
+        f"--ctx-size {trained} asks for all",
+    )
+
+
+def token_bytes(file: IO[bytes], architecture: str, type_k: str = "f16", type_v: str = "f16") -> int:
+    """What one token takes in the engine's cache, over all layers, by the GGUF's header; 0 when it does not say."""
+    names = ("block_count", "embedding_length", "attention.head_count", "attention.head_count_kv")
+    lengths = ("attention.key_length", "attention.value_length")
+    wanted = [f"{architecture}.{name}" for name in (*names, *lengths)]
+    try:
+        layers, width, heads, key_heads, key, value = map(read_header(file, wanted).get, wanted)
+    except HeaderError:
+        return 0
+    if not isinstance(layers, int) or not isinstance(width, int) or not heads:
+        return 0
+    size = width // max(_per_layer(heads, layers))
+    per_head = _integer(key, size) * TYPE_BYTES[type_k] + _integer(value, size) * TYPE_BYTES[type_v]
+    return int(sum(_per_layer(key_heads if key_heads is not None else heads, layers)) * per_head)
+
+
+def _per_layer(heads: Value, layers: int) -> list[int]:
+    return heads if isinstance(heads, list) else [int(heads)] * layers
+
+
+def _integer(value: Value | None, default: int) -> int:
+    return value if isinstance(value, int) else default

@@ -1,0 +1,117 @@
+"""Places the engine, its libraries and the chosen backend where they can be executed; knows no process.
+
+In a home of kind `memory` the files live in memfds, and the home holds symbolic links to them (spec/launch.md, 1.3).
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkllm.runtime.artifact.reader import Artifact
+from mkllm.runtime.engine.placed import Placed
+from mkllm.runtime.errors import NotAnArtifact, NoSpace, PermissionFailure, RuntimeFailure
+from mkllm.runtime.hardware.rank import Choice
+from mkllm.runtime.home import Home
+
+CHUNK = 1 << 20
+MFD_EXEC = 0x10
+
+
+class Modules:
+    """The native members of one artifact in one home. Only what is asked for is placed, so little space is needed."""
+
+    def __init__(self, artifact: Artifact, home: Home) -> None:
+        self._artifact = artifact
+        self._memory = home.kind == "memory"
+        self._durable = home.kind == "cache"
+        self._folder = home.path / "native"
+        self._descriptors: dict[str, int] = {}
+
+    def place(self, choice: Choice) -> Placed:
+        """Have the engine and this backend on disk. Raises NoSpace, PermissionFailure, or NotAnArtifact for damage."""
+        engine = self._artifact.manifest.engine
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            program, *_ = [self._member(name) for name in (engine.program, *engine.libraries)]
+            module = self._member(choice.backend.member)
+        except OSError as error:
+            raise _translated(error, self._folder) from None
+        libraries = self._folder if self._memory else None
+        return Placed(program, (module,), libraries, tuple(self._descriptors.values()))
+
+    def _member(self, name: str) -> Path:
+        """One member in the folder, written unless it is there with the right size."""
+        path = self._folder / os.path.basename(name)
+        if self._memory:
+            return self._in_memory(name, path)
+        size = self._artifact.member(name).size
+        if not (path.is_file() and path.stat().st_size == size):
+            self._write(name, path)
+        return path
+
+    def _write(self, name: str, path: Path) -> None:
+        """Under a temporary name, then renamed: another launch may do the same at the same time."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
+        try:
+            self._copy(name, descriptor)
+            if self._durable:
+                os.fdatasync(descriptor)
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _in_memory(self, name: str, path: Path) -> Path:
+        if name not in self._descriptors:
+            descriptor = _memfd(path.name)
+            self._copy(name, descriptor)
+            self._descriptors[name] = descriptor
+            path.unlink(missing_ok=True)
+            path.symlink_to(f"/proc/self/fd/{descriptor}")
+        return path
+
+    def _copy(self, name: str, descriptor: int) -> None:
+        """Write a member's bytes, checking them by their SHA-256 on the way."""
+        member = self._artifact.member(name)
+        total = hashlib.sha256()
+        for data in self._chunks(member.offset, member.size):
+            total.update(data)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        if total.hexdigest() != member.sha256:
+            raise NotAnArtifact(f"{self._artifact.path!r} is damaged ({name!r} is not what was built): copy it again")
+
+    def _chunks(self, offset: int, size: int) -> Iterator[bytes]:
+        end = offset + size
+        while offset < end:
+            data = os.pread(self._artifact.fileno(), min(CHUNK, end - offset), offset)
+            if not data:
+                return
+            offset += len(data)
+            yield data
+
+
+def _memfd(name: str) -> int:
+    """Executable explicitly, where the kernel is new enough to ask for that."""
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC | MFD_EXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+
+
+def _translated(error: OSError, folder: Path) -> RuntimeFailure:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(
+            f"no space left in {str(folder)!r} for the engine: free some, or set MKLLM_RUNTIME_DIR to another folder"
+        )
+    return PermissionFailure(
+        f"the engine cannot be placed in {str(folder)!r} ({error.strerror}): set MKLLM_RUNTIME_DIR to another folder"
+    )

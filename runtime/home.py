@@ -1,0 +1,115 @@
+"""The home: the folder that holds the runtime's files for this launch, chosen by the entry (spec/launch.md, 1).
+
+Knows what to remove when the launch is over, and what the guardian's death means; knows no file of the engine.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["cache", "temporary", "memory", "development"]
+OLD_SECONDS = 30 * 86400.0
+LAST_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Home:
+    """`path` exists. Only a home of kind `cache` outlives the launch; of kind `memory` means links to memfds only.
+
+    `guarded`: another process, the guardian, removes the home when this one ends.
+    """
+
+    path: Path
+    kind: Kind
+    guarded: bool = False
+
+    @property
+    def frozen(self) -> str | None:
+        """The folder of the frozen runtime's libraries, None when the runtime is not frozen."""
+        return None if self.kind == "development" else str(self.path)
+
+    def remove(self) -> None:
+        """Remove what must not outlive the launch, and the folder made for it; a guardian does it for its own child."""
+        if self.kind == "development":
+            shutil.rmtree(self.path, ignore_errors=True)
+        elif self.kind != "cache" and not self.guarded:
+            shutil.rmtree(_launch_folder(self.path), ignore_errors=True)
+
+
+def open_home() -> Home:
+    """The home that the entry chose, or a folder for this launch when the runtime is not frozen."""
+    path = os.environ.get("MKLLM_HOME")
+    if not path:
+        return Home(Path(tempfile.mkdtemp(prefix="mkllm-")), "development")
+    kind = os.environ.get("MKLLM_HOME_KIND", "cache")
+    guardian = os.environ.get("MKLLM_GUARDIAN_FD", "")
+    known: Kind = "temporary" if kind == "temporary" else "memory" if kind == "memory" else "cache"
+    return Home(Path(path), known, guarded=guardian.isdigit() and known != "cache")
+
+
+def watch_guardian(home: Home) -> None:
+    """End this process, and remove its home, when the guardian is gone: its pipe ends then."""
+    if home.guarded:
+        pipe = int(os.environ["MKLLM_GUARDIAN_FD"])
+        os.set_inheritable(pipe, False)
+        threading.Thread(target=_outlive, args=(pipe, home.path), name="guardian", daemon=True).start()
+
+
+def _outlive(pipe: int, path: Path) -> None:
+    while os.read(pipe, 64):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(LAST_SECONDS)
+    shutil.rmtree(_launch_folder(path), ignore_errors=True)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _launch_folder(path: Path) -> Path:
+    """`mkllm-<pid>-<random>` around the home, where it is there."""
+    return path.parent if path.parent.name.startswith("mkllm-") else path
+
+
+def prune(home: Home, now: float | None = None) -> list[Path]:
+    """Mark this home as used, and remove other kits' homes beside it that nobody has used for 30 days, or uses now."""
+    if home.kind != "cache":
+        return []
+    now = time.time() if now is None else now
+    _mark(home.path, now)
+    siblings = [path for path in home.path.parent.glob("_MEI*") if path != home.path and path.is_dir()]
+    return [path for path in siblings if now - _last_use(path) > OLD_SECONDS and _remove_unused(path)]
+
+
+def _mark(path: Path, now: float) -> None:
+    lock = path / ".lock"
+    if lock.exists():
+        os.utime(lock, (now, now))
+
+
+def _last_use(path: Path) -> float:
+    lock = path / ".lock"
+    return (lock if lock.exists() else path).stat().st_mtime
+
+
+def _remove_unused(path: Path) -> bool:
+    """Renamed first, so that a launch that comes between finds either all of it or nothing."""
+    try:
+        descriptor = os.open(path / ".lock", os.O_RDONLY | os.O_CREAT, 0o600)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        doomed = path.with_name(f".{path.name}.{os.getpid()}.old")
+        path.rename(doomed)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    shutil.rmtree(doomed, ignore_errors=True)
+    return True
