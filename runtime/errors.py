@@ -9,7 +9,15 @@ class RuntimeFailure(Exception):
     exit_code: ClassVar[int] = 1
 
 
+class TargetExists(RuntimeFailure):
+    """The output of `extract` exists already."""
+
+    exit_code = 12
+
+
 class PermissionFailure(RuntimeFailure):
+    """A file or folder may not be read or cannot be written."""
+
     exit_code = 13
 
 

@@ -135,11 +135,11 @@ class Manifest:
             raise NotAnArtifact(
                 f"the artifact has format {raw['format']}, this program reads up to {FORMAT}: use a newer mkllm"
             )
-        return decode(cls, raw, "manifest")
+        return cast(Manifest, decode(cls, raw, "manifest"))
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:
-    """`value` (parsed JSON) as the annotated type `kind`; raises NotAnArtifact naming the key `where` it does not fit."""
+    """Parsed JSON as the annotated type `kind`. Raises NotAnArtifact naming the key `where` that does not fit."""
     origin = get_origin(kind)
     if dataclasses.is_dataclass(kind):
         return _decode_object(cast(type, kind), value, where)

@@ -1,0 +1,119 @@
+"""A kit on the disk: kit.json, and whether the files are as it says; knows not how kits are made (spec/kit.md)."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mkllm.builder import cache
+from mkllm.builder.errors import NoKit
+from mkllm.builder.version import version
+
+CHUNK = 1 << 20
+MEMBERS = "members/"
+
+
+@dataclass(frozen=True)
+class File:
+    """What kit.json says of one file; `size` in bytes."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A kit as kit.json describes it; `backends` are (name, member), `files` are by path inside the kit."""
+
+    path: Path
+    id: str
+    target: str
+    versions: Mapping[str, str]
+    glibc: str
+    engine_program: str
+    engine_libraries: tuple[str, ...]
+    backends: tuple[tuple[str, str], ...]
+    files: Mapping[str, File]
+
+    @classmethod
+    def read(cls, path: Path) -> "Kit":
+        """The kit in that folder. Raises NoKit when kit.json is missing or not of the expected form."""
+        try:
+            return _parse(path, json.loads((path / "kit.json").read_bytes()))
+        except OSError as error:
+            raise NoKit(f"{str(path)!r} is no kit: kit.json cannot be read ({error.strerror}); {AGAIN}") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise NoKit(f"the kit {str(path)!r} is damaged: kit.json is not as it was written; {AGAIN}") from None
+
+    def members(self) -> list[str]:
+        """Names of what becomes members of every artifact, sorted."""
+        return sorted(name.removeprefix(MEMBERS) for name in self.files if name.startswith(MEMBERS))
+
+    def verify(self) -> None:
+        """Check every file's size, and its hash the first time this mkllm uses this kit here. Raises NoKit."""
+        for name, file in self.files.items():
+            self._check_size(name, file)
+        stamp = cache.folder("verified") / f"{self.id}-{version()}-{hashlib.sha256(bytes(self.path)).hexdigest()[:16]}"
+        if not stamp.exists():
+            for name, file in self.files.items():
+                if _sha256(self.path / name) != file.sha256:
+                    raise self.damaged(name)
+            stamp.touch()
+
+    def damaged(self, name: str) -> NoKit:
+        """The failure to raise when a file is not what kit.json says."""
+        return NoKit(f"the kit {self.id} is damaged: {name!r} in {str(self.path)!r} is not what was built; {AGAIN}")
+
+    def _check_size(self, name: str, file: File) -> None:
+        try:
+            size = os.stat(self.path / name).st_size
+        except OSError:
+            raise self.damaged(name) from None
+        if size != file.size:
+            raise self.damaged(name)
+
+
+AGAIN = "remove that folder and run `mkllm kit build`, or install the kit's wheel again"
+
+
+def _parse(path: Path, info: Any) -> Kit:
+    return Kit(
+        path=path,
+        id=_text(info["id"]),
+        target=_text(info["target"]),
+        versions={_text(name): _text(value) for name, value in info["versions"].items()},
+        glibc=_text(info["glibc"]),
+        engine_program=_text(info["engine"]["program"]),
+        engine_libraries=tuple(_text(name) for name in info["engine"]["libraries"]),
+        backends=tuple((_text(item["name"]), _text(item["member"])) for item in info["backends"]),
+        files={_relative(name): _file(entry) for name, entry in info["files"].items()},
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _relative(name: str) -> str:
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ValueError
+    return name
+
+
+def _file(entry: Any) -> File:
+    if type(entry["size"]) is not int:
+        raise TypeError
+    return File(entry["size"], _text(entry["sha256"]))
+
+
+def _sha256(path: Path) -> str:
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(CHUNK):
+            total.update(block)
+    return total.hexdigest()

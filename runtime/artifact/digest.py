@@ -1,0 +1,61 @@
+"""SHA-256 and CRC-32 of a stream in one pass, each in a thread of its own; knows no file."""
+
+import hashlib
+import zlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+CHUNK = 4 << 20
+BUFFERS = 5
+
+
+class Digest:
+    """Hashes what was put into the buffers that it lends out; the caller goes on reading and writing meanwhile.
+
+    Memory is BUFFERS * CHUNK bytes, whatever the length of the stream. Both hashes release the interpreter lock.
+    """
+
+    def __init__(self) -> None:
+        self._free = [bytearray(CHUNK) for _ in range(BUFFERS)]
+        self._busy: deque[tuple[bytearray, Future[None], Future[None]]] = deque()
+        self._sha_thread = ThreadPoolExecutor(1)
+        self._crc_thread = ThreadPoolExecutor(1)
+        self._sha = hashlib.sha256()
+        self._crc = 0
+
+    def buffer(self) -> bytearray:
+        """A buffer of CHUNK bytes to fill; waits for the oldest one while all are being hashed."""
+        if self._free:
+            return self._free.pop()
+        buffer, *work = self._busy.popleft()
+        for item in work:
+            item.result()
+        return buffer
+
+    def update(self, buffer: bytearray, size: int) -> None:
+        """Hash the first `size` bytes of a buffer from `buffer()`. It may still be read, but not be written to."""
+        view = memoryview(buffer)[:size]
+        sha = self._sha_thread.submit(self._sha.update, view)
+        crc = self._crc_thread.submit(self._add_crc, view)
+        self._busy.append((buffer, sha, crc))
+
+    def finish(self) -> tuple[str, int]:
+        """SHA-256 (hex) and CRC-32 of everything since the start or the last `finish`."""
+        while self._busy:
+            buffer, *work = self._busy.popleft()
+            for item in work:
+                item.result()
+            self._free.append(buffer)
+        result = self._sha.hexdigest(), self._crc
+        self._sha, self._crc = hashlib.sha256(), 0
+        return result
+
+    def _add_crc(self, view: memoryview) -> None:
+        self._crc = zlib.crc32(view, self._crc)
+
+    def __enter__(self) -> "Digest":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sha_thread.shutdown(cancel_futures=True)
+        self._crc_thread.shutdown(cancel_futures=True)

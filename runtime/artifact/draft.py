@@ -1,0 +1,124 @@
+"""A file that appears under its name only when it is whole: written beside it, then renamed; knows no format."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkllm.runtime.errors import NoSpace, PermissionFailure, RuntimeFailure, TargetExists
+
+MAX_NAME = 255
+INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+
+
+class Draft:
+    """An open temporary file beside `target`; `commit` makes it the target."""
+
+    def __init__(self, target: Path, path: Path, descriptor: int) -> None:
+        self.target = target
+        self.path = path
+        self.descriptor = descriptor
+
+    def commit(self, mode: int, force: bool) -> None:
+        """Flush to the disk and rename; replaces an existing target if `force`, else raises TargetExists."""
+        os.fchmod(self.descriptor, mode)
+        os.fsync(self.descriptor)
+        if not force and os.path.lexists(self.target):
+            raise TargetExists(f"{str(self.target)!r} was made by somebody else meanwhile: choose another name")
+        os.replace(self.path, self.target)
+        _sync_folder(self.target.parent)
+
+
+@contextlib.contextmanager
+def draft(target: Path) -> Iterator[Draft]:
+    """A temporary file beside `target`, which is gone afterwards unless it was committed.
+
+    Files that builds killed earlier left behind are removed first. Failures to write come out as one sentence.
+    """
+    path = target.with_name(_draft_name(target.name, str(os.getpid())))
+    descriptor = -1
+    try:
+        remove_stale(target)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        _lock(descriptor)
+        yield Draft(target, path, descriptor)
+    except OSError as error:
+        raise failure(error, target) from error
+    finally:
+        _discard(path, descriptor)
+
+
+def failure(error: OSError, target: Path) -> RuntimeFailure:
+    """The sentence for an error met while writing `target`."""
+    name, folder, reason = str(target), str(target.parent), os.strerror(error.errno or errno.EIO).lower()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"no space left in {folder!r} for {target.name!r}: free some, or choose another disk")
+    if error.errno == errno.EFBIG:
+        return NoSpace(f"{name!r} grew larger than its file system, or `ulimit -f`, allows: choose another disk")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return PermissionFailure(f"{name!r} cannot be written: there is no folder {folder!r}; create it first")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return PermissionFailure(f"{name!r} cannot be written ({reason}): choose a folder that you may write to")
+    return PermissionFailure(f"{name!r} cannot be written ({reason}): choose another place")
+
+
+def remove_stale(target: Path) -> None:
+    """Remove temporary files of this target whose writers are gone."""
+    start, end = _draft_name(target.name, "#").rsplit("#", 1)
+    for path in target.parent.iterdir():
+        pid = path.name[len(start) : -len(end)]
+        named = path.name.startswith(start) and path.name.endswith(end) and pid.isdecimal()
+        if named and not _is_in_use(path, int(pid)):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
+def _draft_name(name: str, pid: str) -> str:
+    """`.<name>.<pid>.partial`, its name cut where the whole would be too long for a file system."""
+    room = MAX_NAME - len(".." + ".partial") - 10
+    return f".{os.fsdecode(os.fsencode(name)[:room])}.{pid}.partial"
+
+
+def _is_in_use(path: Path, pid: int) -> bool:
+    """A writer holds a lock on its draft; where locks do not work, its process is asked for."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return True  # of another user, or gone already
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return os.path.exists(f"/proc/{pid}")
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # a file system without locks: see _is_in_use
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path, descriptor: int) -> None:
+    """Remove the draft, undisturbed by a second Ctrl-C."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        if descriptor >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            os.close(descriptor)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

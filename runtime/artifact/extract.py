@@ -1,0 +1,46 @@
+"""Takes one member out of an artifact, bit for bit."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from mkllm.runtime.artifact.copy import Copier, SourceFailure
+from mkllm.runtime.artifact.digest import Digest
+from mkllm.runtime.artifact.draft import draft
+from mkllm.runtime.artifact.manifest import WEIGHTS
+from mkllm.runtime.artifact.reader import Artifact
+from mkllm.runtime.errors import Different, TargetExists
+
+
+def extract(
+    artifact: Artifact,
+    member: str = WEIGHTS,
+    out: Path | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+    *,
+    force: bool = False,
+) -> Path:
+    """Write a member to `out` (a file, or a folder to put it in; default: its own name here) and return the path.
+
+    The file appears only when it is whole and its SHA-256 is the recorded one. `progress` is told bytes as they come.
+    """
+    fact = artifact.member(member)
+    base = os.path.basename(member)
+    target = Path(base) if out is None else out / base if out.is_dir() else out
+    if _is_same(artifact, target):
+        raise TargetExists(f"{str(target)!r} is the artifact itself: choose another name")
+    if os.path.lexists(target) and not force:
+        raise TargetExists(f"{str(target)!r} exists already: choose another name with -o, or overwrite it with --force")
+    with draft(target) as new, Digest() as digest:
+        try:
+            Copier(new.descriptor, digest, progress).copy(artifact.fileno(), fact.offset, fact.size, 0)
+        except SourceFailure as error:
+            raise Different(f"{artifact.path!r} {error}: copy the file again") from None
+        if digest.finish()[0] != fact.sha256:
+            raise Different(f"{artifact.path!r} is damaged: {member!r} is not what was built; copy the file again")
+        new.commit(0o644, force)
+    return target
+
+
+def _is_same(artifact: Artifact, target: Path) -> bool:
+    return target.exists() and os.path.samestat(os.fstat(artifact.fileno()), target.stat())

@@ -1,0 +1,108 @@
+"""Compares every byte of an artifact with what its manifest, directory and format promise."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mkllm.runtime.artifact import layout
+from mkllm.runtime.artifact.digest import CHUNK, Digest
+from mkllm.runtime.artifact.manifest import MEMBER
+from mkllm.runtime.artifact.reader import Artifact, read_at
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A part of the file that is not what was built: `size` bytes from `offset`; the first wrong byte when `exact`."""
+
+    part: str
+    offset: int
+    size: int
+    exact: bool
+
+    def __str__(self) -> str:
+        if self.exact:
+            return f"{self.part}: the byte at offset {self.offset} is not what was built"
+        return f"{self.part}: its {self.size} bytes from offset {self.offset} are not what was built"
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Bytes that follow from the format."""
+
+    part: str
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """Bytes known by their hashes; a hash that is not recorded is None."""
+
+    part: str
+    offset: int
+    size: int
+    sha256: str | None
+    crc: int | None
+
+
+def verify(artifact: Artifact, progress: Callable[[int], None] = lambda done: None) -> list[Difference]:
+    """Every part that differs, in file order; `progress` is told the number of bytes looked at since its last call.
+
+    Opening the artifact has checked manifest, central directory and end record already.
+    """
+    with Digest() as digest:
+        found = [_look(artifact, part, digest, progress) for part in _parts(artifact)]
+    return [difference for difference in found if difference]
+
+
+def _parts(artifact: Artifact) -> Iterator[Fixed | Hashed]:
+    """Everything from the first byte to the central directory, in file order and without a gap."""
+    manifest, entries = artifact.manifest, artifact.entries
+    boot, pkg = manifest.bootloader, manifest.pkg
+    yield Hashed("bootloader", 0, boot.size, boot.sha256, None)
+    yield _zeros("padding behind the bootloader", boot.size, entries[0].place.start)
+    for entry in entries:
+        name, place = entry.place.name, entry.place
+        yield Fixed(f"header of {name}", place.start, layout.local_header(entry))
+        yield Hashed(name, place.data, place.size, artifact.member(name).sha256, entry.crc)
+    start = layout.pkg_offset([entry.place for entry in entries])
+    yield _zeros("padding before the PKG", entries[-1].place.end, start)
+    yield Hashed("PKG", start, pkg.size, pkg.sha256, artifact.comment.pkg_crc)
+
+
+def _zeros(part: str, start: int, end: int) -> Fixed:
+    return Fixed(part, start, bytes(end - start))
+
+
+def _look(
+    artifact: Artifact, part: Fixed | Hashed, digest: Digest, progress: Callable[[int], None]
+) -> Difference | None:
+    if isinstance(part, Fixed):
+        data = read_at(artifact.fileno(), part.offset, len(part.data))
+        progress(len(data))
+        return None if data == part.data else Difference(part.part, part.offset + _first(data, part.data), 1, True)
+    sha256, crc = _hash(artifact, part, digest, progress)
+    same = part.sha256 in (None, sha256) and part.crc in (None, crc) and _is_canonical(artifact, part)
+    return None if same else Difference(part.part, part.offset, part.size, False)
+
+
+def _hash(artifact: Artifact, part: Hashed, digest: Digest, progress: Callable[[int], None]) -> tuple[str, int]:
+    at, end = part.offset, part.offset + part.size
+    while at < end:
+        buffer = digest.buffer()
+        count = os.preadv(artifact.fileno(), [memoryview(buffer)[: min(CHUNK, end - at)]], at)
+        digest.update(buffer, count)
+        progress(count)
+        at = at + count if count else end
+    return digest.finish()
+
+
+def _is_canonical(artifact: Artifact, part: Hashed) -> bool:
+    """Whether the manifest, if `part` is it, is written exactly as the builder writes it."""
+    if part.part != MEMBER:
+        return True
+    return read_at(artifact.fileno(), part.offset, part.size) == artifact.manifest.to_bytes()
+
+
+def _first(data: bytes, expected: bytes) -> int:
+    return next(i for i, (a, b) in enumerate(zip(data, expected, strict=True)) if a != b)
