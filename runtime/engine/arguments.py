@@ -38,8 +38,8 @@ class WrongArgument(RuntimeFailure):
 class EngineOptions:
     """What the user asked of the engine; None and empty mean: not asked, the default holds.
 
-    `sampling` has the names of llama-server's requests; `plain` are options passed on by their own names; `extra` are words
-    passed on as they are.
+    `sampling` has the names of llama-server's requests; `plain` are options passed on by their own names; `extra` are
+    words passed on as they are.
     """
 
     context: int | None = None
@@ -56,7 +56,7 @@ class EngineOptions:
 
 
 def arguments(manifest: Manifest, options: EngineOptions, context: int, threads: int) -> tuple[str, ...]:
-    """All words after the program's name but the address. Raises WrongArgument for one that is not the user's to give."""
+    """All words after the program's name but the address. Raises WrongArgument for one that is not theirs to give."""
     words = ["serve", "-m", f"embedded:{manifest.model.member}", "--alias", options.alias or manifest.name]
     words += ["--ctx-size", str(context), "--threads", str(options.threads or threads)]
     words += ["--no-ui", "--offline", "--fit", "off"]

@@ -33,8 +33,7 @@ class Context:
 def choose_context(asked: int | None, made: int | None, trained: int, token_bytes: int, memory: int) -> Context:
     """`asked` on the command line (0: all of `trained`), else `made` by the maker, else what fits.
 
-    `token_bytes` is what one token takes in the cache (0: unknown); `memory` is what is free beside the weights, in bytes
-    (0: unknown).
+    `token_bytes` is what one token takes in the cache, `memory` what is free beside the weights, in bytes; 0: unknown.
     """
     if asked is not None:
         return Context(asked or trained)

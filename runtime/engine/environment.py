@@ -1,4 +1,4 @@
-"""The environment of other programs: this process's own, without what would steer them behind the command line's back."""
+"""The environment of other programs: this process's own, without what would steer them unseen."""
 
 from collections.abc import Mapping
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mkllm.runtime.artifact.reader import Artifact
 from mkllm.runtime.engine.placed import Placed
-from mkllm.runtime.errors import NotAnArtifact, NoSpace, PermissionFailure, RuntimeFailure
+from mkllm.runtime.errors import NoSpace, NotAnArtifact, PermissionFailure, RuntimeFailure
 from mkllm.runtime.hardware.rank import Choice
 from mkllm.runtime.home import Home
 

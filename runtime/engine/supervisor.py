@@ -109,7 +109,7 @@ class Supervisor:
         return unsubscribe
 
     def wait_ready(self, timeout: float | None = None) -> Snapshot:
-        """Block until requests are served, or raise the RuntimeFailure it ended with; TimeoutError after `timeout` s."""
+        """Block until requests are served, or raise the RuntimeFailure it ended with; TimeoutError after `timeout`."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while self._phase == "loading":

@@ -12,7 +12,7 @@ from mkllm.runtime.hardware.probe import Facts
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend that the machine can run. `title` is what it uses ("AVX-512 with VNNI"), `reason` why it stands here."""
+    """A backend that the machine can run. `title` is what it uses ("AVX-512 with VNNI"), `reason` why it is here."""
 
     backend: Backend
     title: str

@@ -1,0 +1,106 @@
+"""An artifact with its engine starting: probe, rank, place, start; stopped and cleaned up at the end whatever happens."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
+from mkllm.runtime.artifact.reader import Artifact, open_artifact
+from mkllm.runtime.engine.arguments import EngineOptions, arguments
+from mkllm.runtime.engine.context import Context, choose_context, token_bytes
+from mkllm.runtime.engine.log import Log
+from mkllm.runtime.engine.modules import Modules
+from mkllm.runtime.engine.placed import Weights
+from mkllm.runtime.engine.supervisor import Plan, Supervisor
+from mkllm.runtime.errors import EngineUnusable
+from mkllm.runtime.hardware.probe import Facts, probe
+from mkllm.runtime.hardware.rank import Ranking, rank
+from mkllm.runtime.home import Home, open_home, prune, watch_guardian
+from mkllm.runtime.own_file import own_file
+from mkllm.runtime.signals import uninterrupted
+
+
+@dataclass(frozen=True)
+class Logging:
+    """Where the engine's own words go beside memory."""
+
+    file: Path | None = None
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Session:
+    """`engine` is starting or runs. `model_id` is the model's name in the API."""
+
+    artifact: Artifact
+    home: Home
+    facts: Facts
+    ranking: Ranking
+    context: Context
+    model_id: str
+    engine: Supervisor
+
+    @property
+    def manifest(self) -> Manifest:
+        """The artifact's manifest."""
+        return self.artifact.manifest
+
+
+@contextmanager
+def start_session(options: EngineOptions, kernel: str | None, logging: Logging) -> Iterator[Session]:
+    """Start the engine of this program's own artifact; it ends with the block. `kernel`: this one and no other."""
+    with open_artifact(own_file()) as artifact, _home() as home:
+        facts = probe()
+        ranking = rank(facts, artifact.manifest.backends, kernel)
+        _expect_kernel(ranking, kernel)
+        context = fit_context(artifact, facts, options)
+        words = arguments(artifact.manifest, options, context.tokens, facts.threads)
+        weights = artifact.member(WEIGHTS)
+        plan = Plan(
+            choices=ranking.choices,
+            placer=Modules(artifact, home),
+            weights=Weights(artifact.fileno(), weights.offset, weights.size),
+            arguments=words,
+            log=Log(logging.file, logging.verbose),
+            frozen_home=home.frozen,
+        )
+        engine = Supervisor(plan)
+        try:
+            engine.start()
+            prune(home)
+            yield Session(artifact, home, facts, ranking, context, options.alias or artifact.manifest.name, engine)
+        finally:
+            with uninterrupted():
+                engine.stop()
+
+
+def _expect_kernel(ranking: Ranking, kernel: str | None) -> None:
+    """A kernel that was asked for by name and is not to be had is an error, never another kernel."""
+    if kernel is None or ranking.choices:
+        return
+    reasons = {rejection.name: rejection.reason for rejection in ranking.rejections}
+    if kernel in reasons:
+        raise EngineUnusable(f"the kernel {kernel!r} does not run here ({reasons[kernel]}): 'info' lists those that do")
+    raise EngineUnusable(f"this file has no kernel {kernel!r}: it has {', '.join(reasons)}")
+
+
+def fit_context(artifact: Artifact, facts: Facts, options: EngineOptions) -> Context:
+    """How many tokens of context this launch has, and what there is to say about it."""
+    model = artifact.manifest.model
+    weights = artifact.member(WEIGHTS)
+    free = max(0, facts.memory_available - weights.size)
+    with artifact.open_member(WEIGHTS) as file:
+        size = token_bytes(file, model.architecture, options.cache_type_k, options.cache_type_v)
+    return choose_context(options.context, artifact.manifest.defaults.context, model.context, size, free)
+
+
+@contextmanager
+def _home() -> Iterator[Home]:
+    home = open_home()
+    try:
+        watch_guardian(home)
+        yield home
+    finally:
+        with uninterrupted():
+            home.remove()

@@ -1,0 +1,37 @@
+"""Signals as exceptions: SIGTERM and SIGHUP raise `Terminated` as SIGINT raises KeyboardInterrupt, so all clean up alike."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Terminated(BaseException):
+    """This process was asked to end by `number`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def raise_on_termination() -> None:
+    """From now on SIGTERM and SIGHUP raise Terminated in the main thread."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _raise)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """No signal interrupts the block: for cleaning up, which takes seconds at most."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)
