@@ -24,8 +24,9 @@ MEMBER_FOLDERS = ("licenses", "native", "web")  # what a part gives in these bec
 
 
 def is_built(part: Part) -> bool:
-    """Whether the cache holds this part whole."""
-    return (_place(part) / COMPLETE).exists()
+    """Whether the cache holds this part whole, every file as it was built: a damaged part is built again."""
+    stamp = _place(part) / COMPLETE
+    return stamp.exists() and json.loads(stamp.read_text() or "{}") == _files(stamp.parent)
 
 
 def build_part(part: Part, report: Report) -> Path:
@@ -44,7 +45,7 @@ def build_part(part: Part, report: Report) -> Path:
             out = Path(folder) / "out"
             out.mkdir()
             part.build(work, out, report)
-            (out / COMPLETE).touch()
+            (out / COMPLETE).write_text(json.dumps(_files(out)))
             shutil.rmtree(place, ignore_errors=True)
             os.rename(out, place)
     return place
@@ -147,7 +148,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _files(root: Path) -> dict[str, dict[str, Any]]:
-    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    paths = sorted(path for path in root.rglob("*") if path.is_file() and path.name != COMPLETE)
     return {p.relative_to(root).as_posix(): {"size": p.stat().st_size, "sha256": sha256(p)} for p in paths}
 
 

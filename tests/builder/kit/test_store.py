@@ -73,6 +73,15 @@ def test_a_failed_build_leaves_no_part_but_its_work() -> None:
     assert attempts == [0, 1] and is_built(part)
 
 
+def test_a_damaged_part_is_built_again() -> None:
+    calls: list[str] = []
+    part = writing("a", calls)
+    (build_part(part, Silent()) / "bootloader").write_text("Xbootloader")
+    assert not is_built(part)
+    assert (build_part(part, Silent()) / "bootloader").read_text() == "abootloader"
+    assert calls == ["a", "a"]
+
+
 def test_kits_are_named_by_their_content() -> None:
     calls: list[str] = []
     kits = []
