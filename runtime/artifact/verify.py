@@ -1,7 +1,7 @@
 """Compares every byte of an artifact with what its manifest, directory and format promise."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 from mkllm.runtime.artifact import layout
@@ -45,13 +45,16 @@ class Hashed:
     crc: int | None
 
 
-def verify(artifact: Artifact, progress: Callable[[int], None] = lambda done: None) -> list[Difference]:
+def verify(
+    artifact: Artifact, progress: Callable[[int], None] = lambda done: None, *, without: Container[str] = ()
+) -> list[Difference]:
     """Every part that differs, in file order; `progress` is told the number of bytes looked at since its last call.
 
-    Opening the artifact has checked manifest, central directory and end record already.
+    Members named in `without` are not read. Opening the artifact has checked manifest, central directory and end record
+    already.
     """
     with Digest() as digest:
-        found = [_look(artifact, part, digest, progress) for part in _parts(artifact)]
+        found = [_look(artifact, part, digest, progress) for part in _parts(artifact) if part.part not in without]
     return [difference for difference in found if difference]
 
 

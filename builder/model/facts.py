@@ -1,0 +1,72 @@
+"""What a GGUF header says of its model, and whether the engine can serve it; knows no file beside the header."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from mkllm.builder.errors import UnusableModel
+from mkllm.builder.model.gguf import Gguf, Tensor
+from mkllm.builder.model.tables import tables
+from mkllm.runtime.artifact.manifest import WEIGHTS, Model
+
+ARCHITECTURE = "general.architecture"
+TOKENIZER = "tokenizer.ggml.model"
+OTHER_KINDS = {
+    "mmproj": "a projector for images or sound that accompanies a model; name the model itself",
+    "adapter": "a LoRA adapter; name the model that it belongs to",
+    "imatrix": "an importance matrix for quantizing; name the model itself",
+}
+
+
+def facts(header: Gguf, tensors: Sequence[Tensor]) -> Model:
+    """The facts of a model whose tensors (of all its parts) are these. Raises UnusableModel."""
+    architecture = _architecture(header)
+    if not tensors:
+        raise _refused(header, _without_tensors(header))
+    if not header.text(TOKENIZER):
+        raise _refused(header, "has no tokenizer: convert the model again, with its vocabulary")
+    context = header.integer(f"{architecture}.context_length")
+    if not context or context < 0:
+        raise _refused(header, "does not say how many tokens its context has: convert the model again")
+    return Model(
+        member=WEIGHTS,
+        architecture=architecture,
+        parameters=sum(tensor.elements for tensor in tensors),
+        quantization=_quantization(header, tensors),
+        context=context,
+        chat_template=header.text("tokenizer.chat_template"),
+        license=header.text("general.license"),
+        title=header.text("general.name"),
+    )
+
+
+def _architecture(header: Gguf) -> str:
+    name = header.text(ARCHITECTURE)
+    kind = header.text("general.type") or ("mmproj" if name == "clip" else "")
+    if kind in OTHER_KINDS:
+        raise _refused(header, f"is {OTHER_KINDS[kind]}")
+    if not name:
+        raise _refused(header, "does not say which architecture its model has: convert the model again")
+    if name not in tables().architectures:
+        raise _refused(header, f"has the architecture {name!r:.60}, which the engine does not know: use a newer mkllm")
+    return name
+
+
+def _without_tensors(header: Gguf) -> str:
+    if TOKENIZER in header.keys:
+        return "holds a vocabulary only, without weights: name the model itself"
+    return "holds no tensors: name a model"
+
+
+def _quantization(header: Gguf, tensors: Sequence[Tensor]) -> str:
+    """What the file says, else the type that most of its bytes have."""
+    said = header.integer("general.file_type")
+    if said is not None and said in tables().file_types:
+        return tables().file_types[said]
+    sizes: Counter[str] = Counter()
+    for tensor in tensors:
+        sizes[tensor.type.name] += tensor.size
+    return max(sizes, key=lambda name: (sizes[name], name))
+
+
+def _refused(header: Gguf, why: str) -> UnusableModel:
+    return UnusableModel(f"{str(header.path)!r} {why}")
