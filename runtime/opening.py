@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 from collections.abc import Mapping
 from shutil import which
 
@@ -27,14 +28,15 @@ def open_browser(address: str, frozen_home: str | None) -> bool:
     if opener is None:
         return False
     try:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [*opener, address],
             env=cleaned(os.environ, frozen_home),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-        ).returncode = 0  # nobody waits for it: the destructor must not warn about that
+        )
     except OSError:
         return False
+    threading.Thread(target=process.wait, name="browser", daemon=True).start()
     return True

@@ -1,4 +1,4 @@
-"""An artifact with its engine starting: probe, rank, place, start; stopped and cleaned up at the end whatever happens."""
+"""An artifact with its engine starting: probe, rank, place, start; at the end stopped and cleaned up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Signals as exceptions: SIGTERM and SIGHUP raise `Terminated` as SIGINT raises KeyboardInterrupt, so all clean up alike."""
+"""Signals as exceptions: SIGTERM and SIGHUP raise `Terminated` as SIGINT raises KeyboardInterrupt: one way to clean up."""
 
 import signal
 from collections.abc import Iterator

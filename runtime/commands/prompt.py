@@ -9,8 +9,8 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import IO
 
 from mkllm.runtime.engine.answer import Figures, Piece, chat, continuation
@@ -33,13 +33,11 @@ class WrongPrompt(RuntimeFailure):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What was asked. `text` `-` is standard input; `system` None means the maker's, `tokens` None: as many as it takes."""
+    """What was asked. `text` `-` is standard input; `system` None means the maker's."""
 
     text: str
     system: str | None = None
-    tokens: int | None = None
     json: bool = False
-    sampling: Mapping[str, float | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ def run(prompt: Prompt, options: EngineOptions, kernel: str | None, logging: Log
         snapshot = session.engine.wait_ready()
         ready = time.monotonic() - started
         with Client(snapshot.address, snapshot.key) as client:
-            answer = _take(_ask(client, session, prompt, text), prompt.json, started, ready)
+            pieces = _ask(client, session, prompt, text, options.sampling.get("n_predict"))
+            answer = _take(pieces, prompt.json, started, ready)
         if prompt.json:
             _print(json.dumps(as_object(answer, session, snapshot), ensure_ascii=False) + "\n")
         elif not answer.text.endswith("\n"):
@@ -74,7 +73,7 @@ def run(prompt: Prompt, options: EngineOptions, kernel: str | None, logging: Log
 
 
 def read_text(text: str, source: IO[bytes]) -> str:
-    """The prompt: `text`, or standard input for `-`; text that is piped in beside a prompt follows it after an empty line."""
+    """The prompt: `text`, or standard input for `-`; text piped in beside a prompt follows it after an empty line."""
     if text == STDIN:
         text = _piped(source)
     elif _is_piped(source):
@@ -105,20 +104,15 @@ def as_object(answer: Answer, session: Session, snapshot: Snapshot) -> dict[str,
     }
 
 
-def _ask(client: Client, session: Session, prompt: Prompt, text: str) -> Iterator[Piece | Figures]:
-    sampling = dict(prompt.sampling)
+def _ask(client: Client, session: Session, prompt: Prompt, text: str, tokens: object) -> Iterator[Piece | Figures]:
     if session.manifest.model.chat_template is None:
         if prompt.system is not None:
             raise WrongPrompt("this model has no chat template, so --system has no place in its prompt: leave it out")
         _note("this model has no chat template: it continues the text instead of answering it")
-        return continuation(client, text, {**sampling, "n_predict": prompt.tokens or CONTINUATION_TOKENS})
+        return continuation(client, text, {} if tokens else {"n_predict": CONTINUATION_TOKENS})
     system = session.manifest.defaults.system_prompt if prompt.system is None else prompt.system
     messages = [{"role": "user", "content": text}]
-    if system:
-        messages.insert(0, {"role": "system", "content": system})
-    if prompt.tokens is not None:
-        sampling["max_tokens"] = prompt.tokens
-    return chat(client, messages, sampling)
+    return chat(client, [{"role": "system", "content": system}, *messages] if system else messages, {})
 
 
 def _take(pieces: Iterator[Piece | Figures], silent: bool, started: float, ready: float) -> Answer:

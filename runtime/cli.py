@@ -1,0 +1,232 @@
+"""The artifact's command line, and the one place where its failures are printed; commands are imported when asked for."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from mkllm.runtime import options
+from mkllm.runtime.errors import RuntimeFailure
+from mkllm.runtime.own_file import own_file, own_name
+from mkllm.runtime.signals import Terminated, raise_on_termination
+
+PIPE_CLOSED = 128 + 13
+INTERRUPTED = 128 + 2
+DEFECT = 1
+
+
+@dataclass
+class Invocation:
+    """What commands need to know of the whole command line: the words after `--`, and whether to show tracebacks."""
+
+    extra: tuple[str, ...] = ()
+    debug: bool = False
+
+
+class Sections(click.Group):
+    """A group whose help shows its options in sections, and says where options of llama-server's that it lacks go."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                sections.setdefault(getattr(param, "section", "Other"), []).append(record)
+        self.format_commands(ctx, formatter)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def _debugging(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.find_root().ensure_object(Invocation).debug = True
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from mkllm.runtime.commands.info import version_line
+
+        click.echo(version_line(own_file()))
+        ctx.exit()
+
+
+debug = click.option(
+    "--debug", is_flag=True, expose_value=False, is_eager=True, callback=_debugging, help="Show tracebacks of failures."
+)
+version = click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show what this file is made of."
+)
+
+
+@click.group(cls=Sections, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@options.asking
+@options.serving
+@options.model
+@options.sampling
+@options.logging
+@version
+@debug
+@click.pass_context
+def program(ctx: click.Context, /, **given: Any) -> int | None:
+    """A language model in one file. Without arguments it serves a chat page and the usual APIs on this machine.
+
+    What follows a `--` goes to the engine, llama.cpp's server, as it is.
+    """
+    if ctx.invoked_subcommand is not None:
+        return _expect_nothing_before(ctx)
+    if given["prompt"] is not None:
+        return _answer(ctx, given)
+    if given["as_json"] or given["system"] is not None:
+        raise click.UsageError("--json and --system belong to -p TEXT: add it, or leave them out")
+    return _serve(ctx, given)
+
+
+def _expect_nothing_before(ctx: click.Context) -> None:
+    """Options of this group before a command would be lost: refuse them."""
+    for param in ctx.command.params:
+        if param.name and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE and param.expose_value:
+            raise click.UsageError(f"put {param.opts[0]!r} after {ctx.invoked_subcommand!r}, not before it")
+
+
+def _answer(ctx: click.Context, given: dict[str, Any]) -> int:
+    from mkllm.runtime.commands import prompt
+
+    asked = prompt.Prompt(given["prompt"], given["system"], given["as_json"])
+    wanted = options.engine_options(given, ctx.obj.extra)
+    return prompt.run(asked, wanted, given["kernel"], options.log_settings(given))
+
+
+def _serve(ctx: click.Context, given: dict[str, Any]) -> int:
+    from mkllm.runtime.commands import serve
+
+    return serve.run(given, ctx.obj.extra)
+
+
+@program.command("serve")
+@options.serving
+@options.model
+@options.sampling
+@options.logging
+@debug
+@click.pass_context
+def serve_command(ctx: click.Context, /, **given: Any) -> int:
+    """Serve the chat page and the APIs (the default)."""
+    return _serve(ctx, given)
+
+
+@program.command("chat")
+@click.option("--system", "-sys", metavar="TEXT", help="System prompt, instead of the maker's.")
+@click.option("--history", type=options.FILE, metavar="FILE", help="Keep what was typed in this file.")
+@options.model
+@options.sampling
+@options.logging
+@debug
+@click.pass_context
+def chat_command(ctx: click.Context, /, **given: Any) -> int:
+    """Chat in the terminal; /help lists its commands."""
+    from mkllm.runtime.commands import chat
+
+    wanted = options.engine_options(given, ctx.obj.extra)
+    return chat.run(given["system"], given["history"], wanted, given["kernel"], options.log_settings(given))
+
+
+@program.command("info")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@debug
+def info_command(as_json: bool) -> int:
+    """Show the model, where it comes from, and which kernel runs here and why."""
+    from mkllm.runtime.commands import info
+
+    return info.run(own_file(), as_json)
+
+
+@program.command("verify")
+@debug
+def verify_command() -> int:
+    """Check every byte of this file against what was built."""
+    from mkllm.runtime.commands import verify
+
+    return verify.run(own_file())
+
+
+@program.command("extract")
+@click.argument("member", default="model.gguf")
+@click.option("-o", "--output", type=click.Path(), help="File to write (default: the member's own name, here).")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@debug
+def extract_command(member: str, output: str | None, force: bool) -> int:
+    """Write a member of this file, the model if none is named, as a file of its own."""
+    from mkllm.runtime.commands import extract
+
+    return extract.run(own_file(), member, output, force)
+
+
+@program.command("licenses")
+@debug
+def licenses_command() -> int:
+    """Show the licences of everything in this file."""
+    from mkllm.runtime.commands import licenses
+
+    return licenses.run(own_file())
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the command line; the exit code (spec/errors.md)."""
+    before, extra = _split(words)
+    invocation = Invocation(extra)
+    name = own_name()
+    raise_on_termination()
+    try:
+        code = _run(before, name, invocation)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Terminated as end:
+        return 128 + end.number
+
+
+def _run(words: Sequence[str], name: str, invocation: Invocation) -> int:
+    try:
+        return program.main(args=list(words), prog_name=name, standalone_mode=False, obj=invocation) or 0
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as failure:
+        return _report(name, _usage(failure), failure.exit_code, invocation)
+    except RuntimeFailure as failure:
+        return _report(name, str(failure), failure.exit_code, invocation)
+    except BrokenPipeError:
+        raise
+    except Exception as defect:
+        text = f"a defect of this program's own: {type(defect).__name__}: {defect}; --debug shows where it happened"
+        return _report(name, text, DEFECT, invocation)
+
+
+def _usage(failure: click.ClickException) -> str:
+    hint = "; options of llama-server's own go after '--'" if isinstance(failure, click.NoSuchOption) else ""
+    return failure.format_message().rstrip(".") + hint
+
+
+def _report(name: str, text: str, code: int, invocation: Invocation) -> int:
+    """One sentence on standard error, and the traceback before it if it is wanted."""
+    if invocation.debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"{name}: {text}", file=sys.stderr)
+    return code
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """What stands before the first `--`, and what stands after it."""
+    if "--" not in words:
+        return list(words), ()
+    at = list(words).index("--")
+    return list(words[:at]), tuple(words[at + 1 :])

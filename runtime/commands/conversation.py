@@ -1,0 +1,82 @@
+"""A conversation: its messages and what can be done to them; knows no terminal and no engine."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mkllm.runtime.engine.answer import Figures
+from mkllm.runtime.engine.arguments import SAMPLING
+from mkllm.runtime.errors import RuntimeFailure
+
+ROLES = frozenset({"system", "user", "assistant"})
+
+
+class WrongCommand(RuntimeFailure):
+    """A chat command that cannot be carried out; the chat goes on."""
+
+    exit_code = 2
+
+
+@dataclass
+class Conversation:
+    """`turns` alternate between user and assistant, the system prompt stands apart; `figures` are of the last answer."""
+
+    system: str | None = None
+    turns: list[dict[str, str]] = field(default_factory=list)
+    sampling: dict[str, float | int] = field(default_factory=dict)
+    figures: Figures | None = None
+
+    def messages(self) -> list[dict[str, str]]:
+        """What the engine is sent."""
+        return [*([{"role": "system", "content": self.system}] if self.system else []), *self.turns]
+
+    def ask(self, text: str) -> None:
+        """The user says something."""
+        self.turns.append({"role": "user", "content": text})
+
+    def answered(self, text: str, figures: Figures | None) -> None:
+        """The model has answered, maybe not to the end (then `figures` is None); an empty answer is taken back."""
+        if text:
+            self.turns.append({"role": "assistant", "content": text})
+            self.figures = figures or self.figures
+        else:
+            self.turns.pop()
+
+    def last_question(self) -> str:
+        """Take back the last question with its answer and return it. Raises WrongCommand when there is none."""
+        while self.turns:
+            turn = self.turns.pop()
+            if turn["role"] == "user":
+                return turn["content"]
+        raise WrongCommand("nothing has been asked yet")
+
+    def set(self, name: str, value: str) -> None:
+        """A sampling value for the answers to come. Raises WrongCommand for an unknown name or no number."""
+        if name not in SAMPLING:
+            raise WrongCommand(f"{name!r} cannot be set: known are {', '.join(sorted(SAMPLING))}")
+        try:
+            self.sampling[name] = int(value) if value.lstrip("+-").isdigit() else float(value)
+        except ValueError:
+            raise WrongCommand(f"{value!r} is no number, as in: /set {name} 0.2") from None
+
+    def save(self, file: Path) -> None:
+        """Write system prompt, turns and sampling as JSON. Raises WrongCommand when that fails."""
+        text = json.dumps({"system": self.system, "turns": self.turns, "sampling": self.sampling}, indent=2, ensure_ascii=False)
+        try:
+            file.write_text(text + "\n", "utf-8")
+        except OSError as error:
+            raise WrongCommand(f"{str(file)!r} cannot be written ({error.strerror}): choose another name") from None
+
+    def load(self, file: Path) -> None:
+        """Take over what `save` wrote. Raises WrongCommand, and changes nothing, for anything else."""
+        try:
+            data = json.loads(file.read_text("utf-8"))
+            system, turns, sampling = data["system"], data["turns"], data["sampling"]
+            valid = all(turn["role"] in ROLES and isinstance(turn["content"], str) for turn in turns)
+            if not valid or not set(sampling) <= SAMPLING or not isinstance(system, str | None):
+                raise ValueError("not a conversation")
+        except OSError as error:
+            raise WrongCommand(f"{str(file)!r} cannot be read ({error.strerror}): check its name") from None
+        except (ValueError, TypeError, LookupError):
+            raise WrongCommand(f"{str(file)!r} is not a conversation that /save wrote") from None
+        self.system, self.turns, self.sampling, self.figures = system, turns, sampling, None
