@@ -1,0 +1,133 @@
+"""What a dynamic ELF file asks of the machine it will run on: libraries and symbol versions; knows no kit.
+
+Only what the loader itself reads is read (program headers and the dynamic section), so stripped files do as well.
+64-bit little-endian files only, which every target of mkllm is.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mkllm.builder.errors import ToolFailed
+
+MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
+PT_LOAD, PT_DYNAMIC = 1, 2
+DT_NEEDED, DT_STRTAB, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 5, 14, 15, 29
+DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
+
+Version = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Elf:
+    """`needed`: names of libraries; `versions`: symbol versions such as `GLIBC_2.17` that they must have."""
+
+    needed: tuple[str, ...]
+    versions: frozenset[str]
+    soname: str | None
+    runpath: str | None
+
+    @property
+    def glibc(self) -> Version:
+        """The newest glibc symbol version needed, such as (2, 17); () when none is."""
+        numbers = (name.removeprefix("GLIBC_") for name in self.versions if name.startswith("GLIBC_"))
+        return max((parse_version(number) for number in numbers if number[:1].isdigit()), default=())
+
+
+def parse_version(text: str) -> Version:
+    """`2.17` as (2, 17), so that versions can be compared."""
+    return tuple(int(part) for part in text.split("."))
+
+
+def is_elf(path: Path) -> bool:
+    """Whether the file begins as an ELF file does."""
+    with path.open("rb") as file:
+        return file.read(4) == MAGIC[:4]
+
+
+def read_elf(path: Path) -> Elf:
+    """Raises ToolFailed when the file is damaged or not a 64-bit little-endian ELF file."""
+    data = path.read_bytes()
+    try:
+        return _read(data)
+    except (struct.error, IndexError, ValueError, UnicodeDecodeError) as error:
+        raise ToolFailed(f"{path.name!r} is not a whole 64-bit ELF file ({error}): build the kit again") from None
+
+
+def newest_glibc(folder: Path) -> str:
+    """The newest glibc that any ELF file in a folder needs, such as `2.17`; `0` when none needs any."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    newest = max((read_elf(path).glibc for path in paths if is_elf(path)), default=())
+    return ".".join(map(str, newest)) or "0"
+
+
+def require(path: Path, glibc: str, libraries: frozenset[str]) -> None:
+    """Raise ToolFailed unless the file runs with that glibc and with those libraries only."""
+    elf = read_elf(path)
+    if elf.glibc > parse_version(glibc):
+        newest = ".".join(map(str, elf.glibc))
+        raise ToolFailed(f"{path.name!r} needs glibc {newest}, but {glibc} is promised: find the call that does")
+    if foreign := sorted(set(elf.needed) - libraries):
+        raise ToolFailed(f"{path.name!r} needs {', '.join(foreign)}, which not every machine has: link without it")
+
+
+def _read(data: bytes) -> Elf:
+    if not data.startswith(MAGIC):
+        raise ValueError("no such header")
+    segments = list(_segments(data))
+    tags = [pair for kind, offset, _, size in segments if kind == PT_DYNAMIC for pair in _dynamic(data, offset, size)]
+    values = dict(tags)
+    strings = _offset(segments, values[DT_STRTAB]) if DT_STRTAB in values else 0
+
+    def text(position: int) -> str:
+        start = strings + position
+        return data[start : data.index(b"\0", start)].decode()
+
+    versions: list[str] = []
+    if DT_VERNEED in values:
+        start = _offset(segments, values[DT_VERNEED])
+        versions = [text(name) for name in _version_names(data, start, values[DT_VERNEEDNUM])]
+    runpath = values.get(DT_RUNPATH, values.get(DT_RPATH))
+    return Elf(
+        needed=tuple(text(value) for tag, value in tags if tag == DT_NEEDED),
+        versions=frozenset(versions),
+        soname=text(values[DT_SONAME]) if DT_SONAME in values else None,
+        runpath=text(runpath) if runpath is not None else None,
+    )
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """(type, offset in the file, address, size in the file) of each program header."""
+    (table,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    for index in range(count):
+        kind, _, offset, address, _, length = struct.unpack_from("<IIQQQQ", data, table + index * size)
+        yield kind, offset, address, length
+
+
+def _dynamic(data: bytes, offset: int, size: int) -> Iterator[tuple[int, int]]:
+    for position in range(offset, offset + size, 16):
+        tag, value = struct.unpack_from("<QQ", data, position)
+        if tag == 0:
+            return
+        yield tag, value
+
+
+def _offset(segments: list[tuple[int, int, int, int]], address: int) -> int:
+    for kind, offset, start, size in segments:
+        if kind == PT_LOAD and start <= address < start + size:
+            return offset + address - start
+    raise ValueError(f"the address {address:#x} lies in no segment")
+
+
+def _version_names(data: bytes, start: int, count: int) -> Iterator[int]:
+    """Positions in the string table of the version names that the needed libraries must have."""
+    for _ in range(count):
+        _, names, _, first, following = struct.unpack_from("<HHIII", data, start)
+        position = start + first
+        for _ in range(names):
+            _, _, _, name, next_name = struct.unpack_from("<IHHII", data, position)
+            yield name
+            position += next_name
+        start += following
