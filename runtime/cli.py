@@ -1,4 +1,4 @@
-"""The artifact's command line, and the one place where its failures are printed; commands are imported when asked for."""
+"""The artifact's command line, and the one place where its failures are printed; commands are imported when used."""
 
 import os
 import sys
@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-
 from mkllm.runtime import options
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.own_file import own_file, own_name
@@ -58,7 +57,12 @@ debug = click.option(
     "--debug", is_flag=True, expose_value=False, is_eager=True, callback=_debugging, help="Show tracebacks of failures."
 )
 version = click.option(
-    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show what this file is made of."
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Show what this file is made of.",
 )
 
 
@@ -77,7 +81,8 @@ def program(ctx: click.Context, /, **given: Any) -> int | None:
     What follows a `--` goes to the engine, llama.cpp's server, as it is.
     """
     if ctx.invoked_subcommand is not None:
-        return _expect_nothing_before(ctx)
+        _expect_nothing_before(ctx)
+        return None
     if given["prompt"] is not None:
         return _answer(ctx, given)
     if given["as_json"] or given["system"] is not None:

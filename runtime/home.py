@@ -5,6 +5,7 @@ Knows what to remove when the launch is over, and what the guardian's death mean
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -72,8 +73,8 @@ def _outlive(pipe: int, path: Path) -> None:
 
 
 def _launch_folder(path: Path) -> Path:
-    """`mkllm-<pid>-<random>` around the home, where it is there."""
-    return path.parent if path.parent.name.startswith("mkllm-") else path
+    """`mkllm-<pid>-<random>` around the home, where it is there; never anything else."""
+    return path.parent if re.fullmatch(r"mkllm-\d+-\w+", path.parent.name) else path
 
 
 def prune(home: Home, now: float | None = None) -> list[Path]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.context import TYPE_BYTES
@@ -29,7 +28,7 @@ class Option(click.Option):
         self.section = section
 
 
-class Bytes(click.ParamType):
+class Bytes(click.ParamType[int]):
     """A number of bytes, with K, M or G behind it for powers of 1024."""
 
     name = "bytes"
@@ -71,7 +70,10 @@ asking = _table(
 model = _table(
     "Model",
     (
-        (("--ctx-size", "-c", "context"), {"type": click.IntRange(min=0), "help": "Context in tokens (0: the model's)."}),
+        (
+            ("--ctx-size", "-c", "context"),
+            {"type": click.IntRange(min=0), "help": "Context in tokens (0: the model's)."},
+        ),
         (("--threads", "-t"), {"type": POSITIVE, "help": "Threads to generate with (default: physical cores)."}),
         (("--threads-batch", "-tb"), {"type": POSITIVE, "help": "Threads to read prompts with."}),
         (("--batch-size", "-b"), {"type": POSITIVE, "help": "Largest batch of tokens."}),
@@ -89,11 +91,20 @@ model = _table(
 sampling = _table(
     "Sampling",
     (
-        (("--n-predict", "--predict", "--max-tokens", "-n", "n_predict"), {"type": int, "help": "Most tokens to answer with."}),
-        (("--temp", "--temperature", "temperature"), {"type": click.FloatRange(min=0), "help": "0 is always the same answer."}),
+        (
+            ("--n-predict", "--predict", "--max-tokens", "-n", "n_predict"),
+            {"type": int, "help": "Most tokens to answer with."},
+        ),
+        (
+            ("--temp", "--temperature", "temperature"),
+            {"type": click.FloatRange(min=0), "help": "0 is always the same answer."},
+        ),
         (("--top-k",), {"type": int, "help": "Choose among this many tokens."}),
         (("--top-p",), {"type": click.FloatRange(0, 1), "help": "Choose among tokens of this total probability."}),
-        (("--min-p",), {"type": click.FloatRange(0, 1), "help": "Leave out tokens less probable than this share of the best."}),
+        (
+            ("--min-p",),
+            {"type": click.FloatRange(0, 1), "help": "Leave out tokens less probable than this share of the best."},
+        ),
         (("--repeat-penalty",), {"type": float, "help": "Above 1: avoid repetition."}),
         (("--repeat-last-n",), {"type": int, "help": "How far back repetition is looked for."}),
         (("--presence-penalty",), {"type": float, "help": "Avoid what was already there."}),
@@ -106,13 +117,28 @@ serving = _table(
     "Serve",
     (
         (("--host",), {"metavar": "ADDRESS", "help": "Address to listen on (default: the maker's, 127.0.0.1)."}),
-        (("--port",), {"type": click.IntRange(0, 65535), "help": "Port (default: the maker's, 8080, or the next free one)."}),
-        (("--parallel", "-np"), {"type": POSITIVE, "help": "Requests answered at the same time; they share the context."}),
+        (
+            ("--port",),
+            {"type": click.IntRange(0, 65535), "help": "Port (default: the maker's, 8080, or the next free one)."},
+        ),
+        (
+            ("--parallel", "-np"),
+            {"type": POSITIVE, "help": "Requests answered at the same time; they share the context."},
+        ),
         (("--alias", "-a"), {"metavar": "NAME", "help": "The model's name in the API."}),
-        (("--api-key", "api_keys"), {"multiple": True, "metavar": "KEY", "help": "Demand this key (also MKLLM_API_KEY)."}),
+        (
+            ("--api-key", "api_keys"),
+            {"multiple": True, "metavar": "KEY", "help": "Demand this key (also MKLLM_API_KEY)."},
+        ),
         (("--api-key-file",), {"type": FILE, "metavar": "FILE", "help": "Demand one of these keys, one a line."}),
-        (("--allow-host", "allow_hosts"), {"multiple": True, "metavar": "NAME", "help": "Be reachable by this name too."}),
-        (("--allow-origin", "allow_origins"), {"multiple": True, "metavar": "URL", "help": "Web pages that may use the API."}),
+        (
+            ("--allow-host", "allow_hosts"),
+            {"multiple": True, "metavar": "NAME", "help": "Be reachable by this name too."},
+        ),
+        (
+            ("--allow-origin", "allow_origins"),
+            {"multiple": True, "metavar": "URL", "help": "Web pages that may use the API."},
+        ),
         (("--max-body",), {"type": Bytes(), "default": MAX_BODY, "show_default": "64M", "help": "Largest request."}),
         (("--metrics",), {"is_flag": True, "help": "Offer /metrics."}),
         (("--embeddings", "--embedding"), {"is_flag": True, "help": "Serve embeddings only."}),
@@ -175,7 +201,9 @@ def _keys_of(file: Path) -> list[str]:
     try:
         lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"the key file {str(file)!r} cannot be read ({error}): check its name and permissions") from None
+        raise click.UsageError(
+            f"the key file {str(file)!r} cannot be read ({error}): check its name and permissions"
+        ) from None
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
         raise click.UsageError(f"the key file {str(file)!r} has no key in it: write one a line")

@@ -1,4 +1,4 @@
-"""How far long work on bytes has come, for a person: a line with rate and time left on a terminal, nothing elsewhere."""
+"""How far long work on bytes has come, for a person: on a terminal a line with rate and time left."""
 
 import sys
 import time

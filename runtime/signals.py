@@ -1,4 +1,4 @@
-"""Signals as exceptions: SIGTERM and SIGHUP raise `Terminated` as SIGINT raises KeyboardInterrupt: one way to clean up."""
+"""Signals as exceptions: SIGTERM and SIGHUP raise `Terminated`, as SIGINT raises KeyboardInterrupt."""
 
 import signal
 from collections.abc import Iterator

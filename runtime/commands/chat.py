@@ -23,7 +23,8 @@ def run(system: str | None, history: Path | None, options: EngineOptions, kernel
         lines = _typed(history) if terminal else _piped()
         talk = Conversation(session.manifest.defaults.system_prompt if system is None else system)
         if terminal:
-            print(f"{session.model_id}: {session.engine.snapshot().kernel}, {session.context.tokens} tokens of context; /help")
+            kernel_used, tokens = session.engine.snapshot().kernel, session.context.tokens
+            print(f"{session.model_id}: {kernel_used}, {tokens} tokens of context; /help lists commands")
         for line in lines:
             try:
                 _take(line, talk, session, terminal)

@@ -19,7 +19,7 @@ class WrongCommand(RuntimeFailure):
 
 @dataclass
 class Conversation:
-    """`turns` alternate between user and assistant, the system prompt stands apart; `figures` are of the last answer."""
+    """`turns` alternate between user and assistant; `figures` are those of the last answer."""
 
     system: str | None = None
     turns: list[dict[str, str]] = field(default_factory=list)
@@ -61,7 +61,9 @@ class Conversation:
 
     def save(self, file: Path) -> None:
         """Write system prompt, turns and sampling as JSON. Raises WrongCommand when that fails."""
-        text = json.dumps({"system": self.system, "turns": self.turns, "sampling": self.sampling}, indent=2, ensure_ascii=False)
+        text = json.dumps(
+            {"system": self.system, "turns": self.turns, "sampling": self.sampling}, indent=2, ensure_ascii=False
+        )
         try:
             file.write_text(text + "\n", "utf-8")
         except OSError as error:

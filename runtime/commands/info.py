@@ -37,9 +37,7 @@ def version_line(path: str) -> str:
     return f"{manifest.name}, made by {manifest.created_by} with llama-cpp-python {kit.llama_cpp} (kit {kit.id})"
 
 
-def as_object(
-    manifest: Manifest, facts: Facts, ranking: Ranking, context: Context, total: int
-) -> dict[str, object]:
+def as_object(manifest: Manifest, facts: Facts, ranking: Ranking, context: Context, total: int) -> dict[str, object]:
     """For programs: facts of the manifest, of the machine, and the choice."""
     return {
         "name": manifest.name,
@@ -58,9 +56,7 @@ def as_object(
     }
 
 
-def rows(
-    manifest: Manifest, facts: Facts, ranking: Ranking, context: Context, total: int
-) -> Iterator[tuple[str, str]]:
+def rows(manifest: Manifest, facts: Facts, ranking: Ranking, context: Context, total: int) -> Iterator[tuple[str, str]]:
     """For people: name and value of every line."""
     model, source = manifest.model, manifest.provenance
     weights = next(member.size for member in manifest.members if member.name == WEIGHTS)

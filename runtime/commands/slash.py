@@ -96,7 +96,9 @@ def _tokens(argument: str, talk: Conversation, session: Session) -> None:
         raise WrongCommand("nothing has been answered yet")
     used = figures.prompt_tokens + figures.generated_tokens
     rate = figures.generated_tokens / figures.generation_seconds if figures.generation_seconds else 0.0
-    print(f"  {used} of {session.context.tokens} tokens used; the last answer: {figures.generated_tokens} at {rate:.1f}/s")
+    print(
+        f"  {used} of {session.context.tokens} tokens used; the last answer: {figures.generated_tokens} at {rate:.1f}/s"
+    )
 
 
 def _quit(argument: str, talk: Conversation, session: Session) -> None:

@@ -1,0 +1,177 @@
+"""Artifacts to run without freezing anything: one whose engine is the fake of fake_engine.py, and the real one if there is one.
+
+MKLLM_TEST_ARTIFACT names an artifact with a real engine; without it `engine_artifact` is the fake one.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from mkllm.builder.kit.kit import Kit
+from mkllm.builder.model.weights import Weights
+from mkllm.builder.writer import write
+from mkllm.runtime.artifact import manifest as m
+
+FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
+KERNELS = ("cpu-x64", "cpu-sse42", "cpu-haswell", "cpu-zen4")
+HASWELL = {
+    "machine": "x86_64",
+    "cpu_flags": ["sse4_2", "avx", "f16c", "fma", "bmi2", "avx2"],
+    "cores": 2,
+    "cpus": 4,
+    "cpu_quota": None,
+    "memory_available": 8 << 30,
+}
+
+
+class Build(Protocol):
+    def __call__(self, target: Path, **changes: Any) -> Path: ...
+
+
+class Run(Protocol):
+    def __call__(
+        self, artifact: Path, *words: str, stdin: str = ..., env: Mapping[str, str] = ...
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+def gguf_header(**values: int | str) -> bytes:
+    """A GGUF without tensors, with these keys (`__` stands for a dot)."""
+    keys = b""
+    for name, value in values.items():
+        text = name.replace("__", ".").encode()
+        keys += struct.pack("<Q", len(text)) + text
+        if isinstance(value, str):
+            keys += struct.pack("<IQ", 8, len(value)) + value.encode()
+        else:
+            keys += struct.pack("<II", 4, value)
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(values)) + keys
+
+
+MODEL = gguf_header(
+    general__architecture="llama",
+    llama__block_count=2,
+    llama__context_length=4096,
+    llama__embedding_length=64,
+    llama__attention__head_count=4,
+    llama__attention__head_count_kv=2,
+)
+
+
+def _kit(folder: Path) -> Kit:
+    engine = f"#!{sys.executable} -I\n" + FAKE_ENGINE.read_text()
+    files = {
+        "bootloader": b"\x7fELF of tests",
+        "runtime.pkg": b"PKG of tests",
+        "members/native/mkllm-engine": engine.encode(),
+        "members/native/libllama.so": b"a library",
+        "members/licenses/llama.cpp.txt": b"MIT of tests\n",
+        "members/web/index.html": b"<html></html>",
+        **{f"members/native/libggml-{name}.so": name.encode() * 100 for name in KERNELS},
+    }
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    described = {
+        "id": "0123456789abcdef",
+        "target": "linux-x86_64",
+        "versions": {"llama_cpp": "0.0", "python": "3.11"},
+        "glibc": "2.17",
+        "engine": {"program": "native/mkllm-engine", "libraries": ["native/libllama.so"]},
+        "backends": [{"name": name, "member": f"native/libggml-{name}.so"} for name in KERNELS],
+        "files": {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()},
+    }
+    (folder / "kit.json").write_text(json.dumps(described))
+    return Kit.read(folder)
+
+
+@pytest.fixture(scope="session")
+def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """`build_fake(target, model={…}, defaults={…})`: an artifact with the fake engine; changes go into the manifest."""
+    kit = _kit(tmp_path_factory.mktemp("kit"))
+
+    def build(target: Path, **changes: Any) -> Path:
+        facts = dict(architecture="llama", parameters=1000, quantization="Q8_0", context=4096, license="Apache-2.0")
+        model = {"member": m.WEIGHTS, "chat_template": "{{x}}", "title": "Fake", **facts, **changes.get("model", {})}
+
+        def describe(bootloader: m.Blob, pkg: m.Blob, members: tuple[m.Member, ...]) -> m.Manifest:
+            return m.Manifest(
+                created_by="mkllm 0.0",
+                name="fake",
+                target=kit.target,
+                kit=m.Kit(kit.id, "0.0", "3.11", "2.17"),
+                model=m.Model(**model),
+                defaults=m.Defaults(**changes.get("defaults", {})),
+                engine=m.Engine(kit.engine_program, kit.engine_libraries),
+                backends=tuple(m.Backend(*backend) for backend in kit.backends),
+                members=members,
+                bootloader=bootloader,
+                pkg=pkg,
+                provenance=m.Provenance("fake.gguf", "file", "0" * 64),
+            )
+
+        write(target, kit, Weights((MODEL,)), describe, force=True, progress=lambda done: None)
+        return target
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def fake_artifact(build_fake: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact whose engine is the fake one."""
+    return build_fake(tmp_path_factory.mktemp("artifact") / "fake")
+
+
+@pytest.fixture(scope="session")
+def engine_artifact(fake_artifact: Path) -> Path:
+    """The artifact with the real engine if one is named by MKLLM_TEST_ARTIFACT, else the fake one."""
+    named = os.environ.get("MKLLM_TEST_ARTIFACT")
+    return Path(named) if named else fake_artifact
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The machine is a Haswell, whatever it is."""
+    file = tmp_path / "machine.json"
+    file.write_text(json.dumps(HASWELL))
+    monkeypatch.setenv("MKLLM_PROBE", str(file))
+    yield file
+
+
+@pytest.fixture
+def misbehaviour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`misbehaviour(start={…}, …)` tells the fake engines to come what to do; the path is their journal."""
+
+    def tell(**config: Any) -> Path:
+        journal = tmp_path / "journal"
+        (tmp_path / "fake.json").write_text(json.dumps({**config, "journal": str(journal)}))
+        monkeypatch.setenv("FAKE_ENGINE", str(tmp_path / "fake.json"))
+        return journal
+
+    return tell
+
+
+@pytest.fixture
+def run() -> Run:
+    """`run(artifact, *words)`: the artifact's command line, unfrozen, to its end."""
+
+    def running(
+        artifact: Path, *words: str, stdin: str = "", env: Mapping[str, str] = {}
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "mkllm.runtime", *words],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "MKLLM_ARTIFACT": str(artifact), **env},
+        )
+
+    return running

@@ -1,0 +1,170 @@
+"""An engine for tests: speaks the whole protocol of spec/launch.md, 3, answers with the words it was asked, and misbehaves
+as the JSON file named by FAKE_ENGINE says. Standard library only; it is run as a member of an artifact.
+
+Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, `hang`, `unloadable`), `load_seconds`, `deny_term`, `journal`
+(a file that gets a line for each thing that happens).
+"""
+
+import json
+import os
+import signal
+import socketserver
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+
+CONFIG = json.load(open(os.environ["FAKE_ENGINE"])) if "FAKE_ENGINE" in os.environ else {}
+STATUS = int(os.environ.pop("MKLLM_STATUS_FD"))
+LIFELINE = int(os.environ.pop("MKLLM_LIFELINE_FD"))
+BACKENDS = os.environ.pop("MKLLM_BACKENDS").split(":")
+EMBEDDED = os.environ.pop("MKLLM_EMBEDDED")
+READY = threading.Event()
+
+
+def journal(text):
+    if "journal" in CONFIG:
+        with open(CONFIG["journal"], "a") as file:
+            file.write(f"{os.getpid()} {text}\n")
+
+
+def tell(**event):
+    os.write(STATUS, json.dumps(event).encode() + b"\n")
+
+
+def end_with_lifeline():
+    while os.read(LIFELINE, 1):
+        pass
+    journal("lifeline")
+    os._exit(0)
+
+
+def misbehave(how):
+    print(f"error: told to {how}", file=sys.stderr, flush=True)
+    if how.startswith("SIG"):
+        os.kill(os.getpid(), getattr(signal, how))
+        time.sleep(5)
+    if how == "hang":
+        time.sleep(600)
+    if how.startswith("exit"):
+        os._exit(int(how.split()[1]))
+
+
+def load():
+    name, _, place = EMBEDDED.partition("=")
+    descriptor, _, span = place.partition("@")
+    offset, _, length = span.partition(":")
+    with open(f"/proc/self/fd/{descriptor}", "rb") as file:
+        file.seek(int(offset))
+        assert file.read(4) == b"GGUF" and int(length) > 4 and name == "model.gguf"
+    for step in range(1, 5):
+        tell(event="progress", value=step / 4)
+        time.sleep(CONFIG.get("load_seconds", 0) / 4)
+    tell(event="loaded")
+    READY.set()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/health":
+            self.whole(200 if READY.is_set() else 503, {"status": "ok"})
+        else:
+            self.whole(200, {"path": self.path, "arguments": sys.argv[1:], "environment": dict(os.environ)})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.headers["Authorization"] != f"Bearer {os.environ['LLAMA_API_KEY']}":
+            return self.whole(401, {"error": {"message": "Invalid API Key", "type": "authentication_error"}})
+        text = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+        if "refuse" in text:
+            return self.whole(400, {"error": {"message": "told to refuse", "type": "invalid_request_error"}})
+        if "too long" in text:
+            error = {"type": "exceed_context_size_error", "message": "long", "n_prompt_tokens": 999, "n_ctx": 512}
+            return self.whole(400, {"error": error})
+        words = [word + " " for word in text.split()]
+        system = [m["content"] for m in body.get("messages", []) if m["role"] == "system"]
+        words += [f"[system: {system[0]}]"] if system else []
+        self.stream(body, words)
+
+    def stream(self, body, words):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        timings = {"prompt_n": 3, "cache_n": 1, "prompt_ms": 2.0, "predicted_n": len(words), "predicted_ms": 8.0}
+        try:
+            for word in words:
+                if "segfault" in word:
+                    misbehave("SIGSEGV")
+                if "endless" in word:
+                    time.sleep(0.05)
+                    words.append(word)
+                self.event(self.piece(body, word))
+            for event in self.last(body, timings):
+                self.event(event)
+            self.wfile.write(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+        except BrokenPipeError:
+            journal("client went away")
+            self.close_connection = True
+
+    def piece(self, body, word):
+        if "messages" not in body:
+            return {"content": word, "stop": False}
+        kind = "reasoning_content" if word.startswith("hm") else "content"
+        return {"choices": [{"index": 0, "delta": {kind: word}, "finish_reason": None}]}
+
+    def last(self, body, timings):
+        limit = body.get("n_predict") or body.get("max_tokens")
+        if "messages" not in body:
+            return [{"content": "", "stop": True, "stop_type": "limit" if limit else "eos", "timings": timings}]
+        end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length" if limit else "stop"}]}
+        return [end, {"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 2}, "timings": timings}]
+
+    def event(self, event):
+        data = b"data: " + json.dumps(event).encode() + b"\n\n"
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
+    def whole(self, status, body):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def address_string(self):
+        return "unix"
+
+    def log_message(self, *args):
+        print(*args, file=sys.stderr, flush=True)
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+def main():
+    journal("start " + os.path.basename(BACKENDS[0]))
+    threading.Thread(target=end_with_lifeline, daemon=True).start()
+    if "--wrong" in sys.argv:
+        print("error: invalid argument: --wrong", file=sys.stderr, flush=True)
+        os._exit(1)
+    start = CONFIG.get("start", {})
+    how = start.get(os.path.basename(BACKENDS[0]), start.get("*", ""))
+    tell(event="backend", file=BACKENDS[0], loaded=how != "unloadable")
+    if how == "unloadable":
+        misbehave("exit 1")
+    misbehave(how)
+    if CONFIG.get("deny_term"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    server = Server("\0" + sys.argv[sys.argv.index("--host") + 1][1:], Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    load()
+    signal.pause()
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    main()
