@@ -106,3 +106,17 @@ def test_no_socket_is_left(demo: Path, serve: Any) -> None:
     with serve(demo):
         assert sockets() - before
     until(lambda: sockets() <= before, "a socket is left")
+
+
+def test_folders_of_others_are_never_touched(demo: Path, serve: Any, tmp_path: Path) -> None:
+    """A launch removes what killed launches left in the temporary folder, and nothing that merely has a similar name."""
+    for name in ("mkllm-work", "mkllm-1-abcdef", "mkllm-12-abcdeg", "mkllm--abcdef", "mkllm-3-abcdef0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "precious").touch()
+    abandoned = tmp_path / "mkllm-4-abcdef" / "_MEI0123456789abcd"
+    abandoned.mkdir(parents=True)
+    before = {path for path in tmp_path.rglob("precious")}
+    places = {"HOME": "/nonexistent", "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": "", "XDG_RUNTIME_DIR": ""}
+    with serve(demo, env=places):
+        assert not abandoned.exists()
+    assert {path for path in tmp_path.rglob("precious")} == before and len(before) == 5
