@@ -1,0 +1,164 @@
+"""Downloads one file to a known hash: goes on where an earlier attempt ended, retries what may pass; knows no hub."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from mkllm.builder.errors import HubFailure, NoSpace, WrongHash
+from mkllm.builder.progress import Advance, Output, size
+from mkllm.runtime.artifact.draft import failure
+
+ATTEMPTS = 5
+FIRST_PAUSE = 0.5  # seconds; doubled before each further attempt
+CHUNK = 1 << 20
+
+T = TypeVar("T")
+Opened = contextlib.AbstractContextManager[tuple[int, Iterator[bytes]]]
+
+
+class Passing(Exception):
+    """A failure that may pass when the request is made again; the text says what happened, as a whole clause."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file to download. `digest` is its SHA-256 (64 hex digits) or git's SHA-1 of it (40).
+
+    `open(offset)` is a context that gives the offset at which the answer begins, and its chunks. It raises Passing.
+    """
+
+    name: str
+    size: int
+    digest: str
+    open: Callable[[int], Opened]
+
+
+def download(remote: Remote, target: Path, output: Output) -> None:
+    """Write the file to `target`, which appears only when it is whole and has the hash.
+
+    What an interrupted download leaves is kept beside it for the next. Raises HubFailure, WrongHash or NoSpace.
+    """
+    partial = target.with_name(f"{target.name}.mkllm-incomplete")
+    try:
+        with partial.open("ab+", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another process that downloads the same file is waited for
+            if target.exists():
+                partial.unlink(missing_ok=True)
+                return
+            _check_space(remote, file, target)
+            _fetch(remote, file, partial, output)
+            os.replace(partial, target)
+    except OSError as error:
+        raise failure(error, target) from error
+
+
+def attempt(action: Callable[[], T], output: Output, state: Callable[[], Any] = lambda: None) -> T:
+    """The result of `action`, which is repeated with growing pauses while it raises Passing.
+
+    An attempt after which `state()` is another than before does not count.
+    """
+    before, tries = state(), 0
+    while True:
+        try:
+            return action()
+        except Passing as error:
+            tries = tries + 1 if state() == before else 1
+            before = state()
+            if tries >= ATTEMPTS:
+                raise HubFailure(f"{error}, {ATTEMPTS} times in a row: run the command again later") from error
+            pause = FIRST_PAUSE * 2 ** (tries - 1)
+            output.note(f"{error}; trying again in {pause:g} s")
+            time.sleep(pause)
+
+
+def _check_space(remote: Remote, file: IO[bytes], target: Path) -> None:
+    missing = remote.size - os.fstat(file.fileno()).st_size
+    status = os.statvfs(target.parent)
+    free = status.f_bavail * status.f_frsize
+    if missing > free:
+        raise NoSpace(
+            f"no space for {remote.name!r} in {str(target.parent)!r}: {size(missing)} needed, {size(free)} free; "
+            "free some, or set HF_HOME to a folder on another disk"
+        )
+
+
+def _fetch(remote: Remote, file: IO[bytes], partial: Path, output: Output) -> None:
+    receiver = _Receiver(remote, file)
+    resumed = receiver.done > 0
+    if receiver.done > remote.size:
+        receiver.restart()
+    with output.task(f"downloading {remote.name}", remote.size, receiver.done) as advance:
+        receiver.advance = advance
+        attempt(receiver.receive, output, lambda: receiver.done)
+        if resumed and not receiver.is_right():  # what was left from before may be what is wrong
+            receiver.restart()
+            attempt(receiver.receive, output, lambda: receiver.done)
+    if not receiver.is_right():
+        found = receiver.found()
+        receiver.restart()
+        partial.unlink()
+        raise WrongHash(
+            f"the download of {remote.name!r} has the hash {found}, the hub promises {remote.digest}: "
+            "run the command again; if it happens again, what the hub has is damaged"
+        )
+
+
+class _Receiver:
+    """The partial file and the hash of what is in it; `done` is its length."""
+
+    def __init__(self, remote: Remote, file: IO[bytes]) -> None:
+        self._remote, self._file = remote, file
+        self.advance: Advance = lambda count: None
+        self.done = 0
+        self._hash = _hash(remote)
+        file.seek(0)
+        while block := file.read(CHUNK):
+            self._hash.update(block)
+            self.done += len(block)
+
+    def receive(self) -> None:
+        """Ask for what is missing and take what comes. Raises Passing when something is still missing."""
+        if self.done == self._remote.size:
+            return
+        with self._remote.open(self.done) as (start, chunks):
+            if start != self.done:
+                self.restart()
+            for chunk in chunks:
+                self._take(chunk)
+        if self.done < self._remote.size:
+            raise Passing(f"the connection was cut after {size(self.done)} of {size(self._remote.size)}")
+
+    def restart(self) -> None:
+        """Throw away what is there."""
+        self.advance(-self.done)
+        self._file.truncate(0)
+        self.done = 0
+        self._hash = _hash(self._remote)
+
+    def is_right(self) -> bool:
+        """Whether everything is there and has the right hash."""
+        return self.done == self._remote.size and self.found() == self._remote.digest
+
+    def found(self) -> str:
+        """The hash of what is there."""
+        return self._hash.hexdigest()
+
+    def _take(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while view:
+            view = view[self._file.write(view) :]
+        self._hash.update(chunk)
+        self.done += len(chunk)
+        self.advance(len(chunk))
+
+
+def _hash(remote: Remote) -> "hashlib._Hash":
+    if len(remote.digest) == 64:
+        return hashlib.sha256()
+    return hashlib.sha1(f"blob {remote.size}\0".encode(), usedforsecurity=False)

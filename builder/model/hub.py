@@ -1,0 +1,167 @@
+"""Model files on the Hugging Face hub, through huggingface_hub; kept in the cache that other tools share."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    get_session,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+
+from mkllm.builder.errors import HubFailure, ModelNotFound
+from mkllm.builder.model.download import CHUNK, Remote, attempt, download
+from mkllm.builder.model.hub_errors import Offline, ask, list_models
+from mkllm.builder.model.hub_reference import Reference
+from mkllm.builder.model.split import part_names
+from mkllm.builder.progress import Output
+from mkllm.runtime.artifact.draft import failure
+
+TIMEOUT = 20.0  # seconds without a byte
+COMMIT_DIGITS = 40
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A model file in the cache, its other parts beside it.
+
+    `revision` is the commit, `file` the name in the repository, `sha256` what the hub promises (None where it does not).
+    """
+
+    path: Path
+    repository: str
+    revision: str
+    file: str
+    sha256: str | None
+
+
+def fetch(reference: Reference, output: Output) -> Fetched:
+    """The file, downloaded unless the cache has it, with all its parts if it is split.
+
+    Raises ModelNotFound, HubFailure, WrongHash, NoSpace or PermissionFailure.
+    """
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it warns of is said here
+    file = reference.file or _only_model(reference, output)
+    whole = PurePosixPath(file)
+    found: dict[str, Path] = {}
+    revision = reference.revision
+    for part in part_names(whole.name):
+        name = str(whole.with_name(part))
+        found[name] = _fetch_one(Reference(reference.repository, name, revision), output)
+        revision = _commit(found[name], name)
+    digest = found[file].resolve().name  # the cache names its blobs by their hash
+    return Fetched(found[file], reference.repository, revision, file, digest if len(digest) == 64 else None)
+
+
+def _only_model(reference: Reference, output: Output) -> str:
+    """The file meant by a reference that names a repository alone."""
+    files = attempt(lambda: ask(reference, lambda: list_models(reference)), output)
+    if len({part_names(name)[0] for name in files}) == 1:
+        return files[0]
+    if not files:
+        raise ModelNotFound(f"{reference.text!r} has no GGUF files: name another repository")
+    listed = ", ".join(files[:5]) + (", …" if len(files) > 5 else "")
+    raise ModelNotFound(f"{reference.text!r} has {len(files)} GGUF files: name one ({listed})")
+
+
+def _fetch_one(reference: Reference, output: Output) -> Path:
+    """One file's path in the cache."""
+    if len(reference.revision) == COMMIT_DIGITS and (known := _cached(reference)):
+        return known
+    try:
+        remote, commit = attempt(lambda: ask(reference, lambda: _look_up(reference)), output)
+    except (HubFailure, Offline) as error:
+        return _older(reference, error, output)
+    pinned = Reference(reference.repository, reference.file, commit)
+    return _cached(pinned) or _download(remote, pinned, reference.revision, output)
+
+
+def _look_up(reference: Reference) -> tuple[Remote, str]:
+    """What the hub says of a file, and the commit that the revision stands for."""
+    metadata = get_hf_file_metadata(_url(reference), timeout=TIMEOUT)
+    commit, digest, length = metadata.commit_hash, metadata.etag, metadata.size
+    if not commit or not digest or length is None:
+        raise HubFailure(f"what answers at {constants.ENDPOINT} is no model hub: check HF_ENDPOINT and the proxy")
+    pinned = Reference(reference.repository, reference.file, commit)
+    name = PurePosixPath(reference.file or "").name
+    return Remote(name, length, digest, lambda offset: _stream(pinned, offset)), commit
+
+
+@contextlib.contextmanager
+def _stream(reference: Reference, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """The file from `offset`; or from its start, if the server does not do parts."""
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    with contextlib.ExitStack() as stack:
+        response = ask(reference, lambda: stack.enter_context(_get(_url(reference), headers)))
+        ask(reference, lambda: hf_raise_for_status(response))
+        start = offset if response.status_code == 206 else 0
+        yield start, _chunks(reference, response.iter_bytes(CHUNK))
+
+
+def _get(url: str, headers: dict[str, str]) -> Any:
+    return get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT)
+
+
+def _chunks(reference: Reference, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    while (chunk := ask(reference, lambda: next(chunks, None))) is not None:
+        yield chunk
+
+
+def _older(reference: Reference, error: Exception, output: Output) -> Path:
+    """What was downloaded before under this name, now that the hub does not answer."""
+    known = _cached(reference)
+    if known:
+        output.note(
+            f"using the copy of {reference.text!r} that was downloaded before: {error or 'HF_HUB_OFFLINE is set'}"
+        )
+        return known
+    if isinstance(error, HubFailure):
+        raise error
+    raise HubFailure(
+        f"{reference.text!r} was not downloaded before, and HF_HUB_OFFLINE is set: unset it to download"
+    ) from None
+
+
+def _download(remote: Remote, pinned: Reference, revision: str, output: Output) -> Path:
+    """Download into the cache, laid out as huggingface_hub does: blobs by hash, links to them by commit and name."""
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=pinned.repository, repo_type="model")
+    blob = folder / "blobs" / remote.digest
+    link = folder / "snapshots" / pinned.revision / (pinned.file or "")
+    try:
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise failure(error, blob) from error
+    download(remote, blob, output)
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    if revision != pinned.revision:
+        ref = folder / "refs" / revision
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(pinned.revision)
+    return link
+
+
+def _cached(reference: Reference) -> Path | None:
+    known = try_to_load_from_cache(reference.repository, reference.file or "", revision=reference.revision)
+    return Path(known) if isinstance(known, str) else None
+
+
+def _commit(path: Path, file: str) -> str:
+    """The commit in a path of the cache, `…/snapshots/<commit>/<file>`."""
+    return path.parents[len(PurePosixPath(file).parts) - 1].name
+
+
+def _url(reference: Reference) -> str:
+    return hf_hub_url(reference.repository, reference.file or "", revision=reference.revision)

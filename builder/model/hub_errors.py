@@ -1,0 +1,110 @@
+"""Turns what huggingface_hub raises into sentences; asks the hub for names that are near a wrong one."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from mkllm.builder.errors import BuilderFailure, HubFailure, ModelNotFound
+from mkllm.builder.model.download import Passing
+from mkllm.builder.model.hub_reference import Reference
+
+# httpx's base class, under whichever name this version of huggingface_hub uses
+TRANSPORT: type[Exception] = next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
+PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+LISTED = 5
+
+T = TypeVar("T")
+
+
+class Offline(Exception):
+    """HF_HUB_OFFLINE is set."""
+
+
+def ask(reference: Reference, question: Callable[[], T]) -> T:
+    """The answer of the hub. Raises Passing, Offline, or a BuilderFailure about `reference`."""
+    try:
+        return question()
+    except OfflineModeIsEnabled:
+        raise Offline from None
+    except HFValidationError:
+        raise ModelNotFound(f"{reference.repository!r} cannot be the name of a repository: check it") from None
+    except HfHubHTTPError as error:
+        raise _translate(error, reference) from None
+    except TRANSPORT as error:
+        reason = str(error) or type(error).__name__
+        raise Passing(f"the hub at {constants.ENDPOINT} could not be reached ({reason})") from None
+
+
+def _translate(error: HfHubHTTPError, reference: Reference) -> Exception:
+    repository = reference.repository
+    if isinstance(error, GatedRepoError):
+        return _gated(repository)
+    if isinstance(error, RepositoryNotFoundError):
+        return ModelNotFound(
+            f"there is no repository {repository!r} on the hub, or it is private: check its name, or {LOG_IN}"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        near = _near(reference.revision, _names(_list_revisions, reference))
+        return ModelNotFound(f"{repository!r} has no revision {reference.revision!r}: {near or 'check the name'}")
+    if isinstance(error, EntryNotFoundError):
+        near = _near(reference.file or "", _names(list_models, reference))
+        return ModelNotFound(f"{repository!r} has no file {reference.file!r}: {near or 'check the name'}")
+    return _by_status(error.response.status_code, repository)
+
+
+def _by_status(status: int, repository: str) -> Exception:
+    if status in PASSING_STATUS:
+        return Passing(f"the hub at {constants.ENDPOINT} answered {status}")
+    if status == 401:
+        return HubFailure(f"the hub refused the token of this machine for {repository!r}: {LOG_IN}")
+    if status == 403:
+        return HubFailure(f"the hub refused access to {repository!r} (403): ask its owners for access, and {LOG_IN}")
+    return HubFailure(
+        f"the hub at {constants.ENDPOINT} answered {status} for {repository!r}: check HF_ENDPOINT and the name"
+    )
+
+
+def _gated(repository: str) -> BuilderFailure:
+    page = f"{constants.ENDPOINT}/{repository}"
+    if get_token():
+        return HubFailure(
+            f"{repository!r} is gated, and the token of this machine has no access: accept its terms on {page}"
+        )
+    return HubFailure(f"{repository!r} is gated: accept its terms on {page}, then {LOG_IN}")
+
+
+def list_models(reference: Reference) -> list[str]:
+    """The GGUF files of a repository."""
+    files = HfApi().list_repo_files(reference.repository, revision=reference.revision)
+    return sorted(name for name in files if name.lower().endswith(".gguf"))
+
+
+def _list_revisions(reference: Reference) -> list[str]:
+    refs = HfApi().list_repo_refs(reference.repository)
+    return [ref.name for ref in [*refs.branches, *refs.tags]]
+
+
+def _names(listing: Callable[[Reference], list[str]], reference: Reference) -> list[str]:
+    """What could have been meant; nothing if the hub does not tell, as this only helps another sentence."""
+    try:
+        return listing(reference)
+    except (HfHubHTTPError, TRANSPORT):
+        return []
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """`did you mean …?` with the names nearest to a wrong one."""
+    near = difflib.get_close_matches(name, known, LISTED, 0.4) or known[:LISTED]
+    return f"did you mean {' or '.join(repr(other) for other in near)}?" if near else ""
