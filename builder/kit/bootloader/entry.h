@@ -8,7 +8,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <time.h>
 
 enum { EXIT_DAMAGED = 70, EXIT_NO_PLACE = 71, EXIT_OLD_SYSTEM = 72 };
 
@@ -73,7 +72,6 @@ bool tree_remove(int parent, const char *name);
 bool tree_remove_unused(int parent, const char *name);
 void tree_sweep(int parent, const char *prefix, const char *suffix);
 void tree_sweep_temporary(int parent);
-void tree_sweep_idle(int parent, const char *prefix, size_t length, const char *own, const char *mark, time_t since);
 int tree_create(int parent, char name[NAME_MAX], const char *prefix, const char *suffix);
 unsigned random_part(void);
 

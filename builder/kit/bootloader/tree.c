@@ -140,29 +140,6 @@ void tree_sweep_temporary(int parent)
         closedir(folder);
 }
 
-static bool is_idle(int parent, const char *name, const char *mark, time_t since)
-{
-    char path[NAME_MAX * 2];
-    struct stat status;
-    snprintf(path, sizeof path, "%s/%s", name, mark);
-    return fstatat(parent, path, &status, AT_SYMLINK_NOFOLLOW) == 0 && status.st_mtime < since;
-}
-
-/* Unused folders with a name of that prefix and length, other than `own`, whose file `mark` is older than `since`. */
-void tree_sweep_idle(int parent, const char *prefix, size_t length, const char *own, const char *mark, time_t since)
-{
-    int fd = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
-    for (struct dirent *entry; folder && (entry = readdir(folder));) {
-        const char *name = entry->d_name;
-        if (strlen(name) == length && strncmp(name, prefix, strlen(prefix)) == 0 && strcmp(name, own) != 0 &&
-            is_idle(parent, name, mark, since))
-            tree_remove_unused(parent, name);
-    }
-    if (folder)
-        closedir(folder);
-}
-
 static int create_once(int parent, const char *name)
 {
     struct stat status;
