@@ -1,0 +1,1 @@
+"""The HTTP server that people and their tools talk to (spec/http.md); the engine is behind it."""

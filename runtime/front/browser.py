@@ -1,0 +1,29 @@
+"""Opens the chat page in the desktop's browser; waits for nothing and complains about nothing."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+from mkllm.runtime.engine.environment import cleaned
+
+OPENERS = ("xdg-open", "gio", "wslview")
+
+
+def open_page(url: str) -> bool:
+    """Start the desktop's browser on `url`; False where there is no desktop or no way to tell it."""
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    opener = next((found for name in OPENERS if (found := shutil.which(name))), None)
+    if opener is None:
+        return False
+    words = [opener, "open", url] if opener.endswith("/gio") else [opener, url]
+    subprocess.Popen(
+        words,
+        env=cleaned(os.environ, getattr(sys, "_MEIPASS", None)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    return True

@@ -1,0 +1,217 @@
+"""Passes requests on to the engine and its answers back, piece by piece; decides nothing about who may ask."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+
+import aiohttp
+from aiohttp import web
+from mkllm.runtime.engine.supervisor import Snapshot
+from mkllm.runtime.errors import RuntimeFailure
+from mkllm.runtime.front import answers, system_prompt
+from mkllm.runtime.front.engine_state import EngineState
+from mkllm.runtime.front.guard import same_origin
+from multidict import CIMultiDict
+from yarl import URL
+
+HOP_BY_HOP = frozenset(
+    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
+    "upgrade".split()
+)
+# The engine is asked under another name and with another key, its connection has a length of its own, and it has no say
+# about origins: neither in requests nor, as Access-Control-Allow-Origin, in answers.
+NOT_PASSED_ON = HOP_BY_HOP | frozenset("host authorization x-api-key origin cookie expect content-length".split())
+NOT_PASSED_BACK = HOP_BY_HOP | frozenset({"server"})
+CORS = "access-control-"
+AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+STREAM = "text/event-stream"
+CONNECT_SECONDS = 10.0
+CONNECT_TRIES = 5
+NEWS_SECONDS = 2.0
+
+
+class TooLarge(Exception):
+    """The body is longer than --max-body."""
+
+
+class Upload:
+    """The body of a request, at most `limit` bytes of it. `exceeded` says that there was more."""
+
+    def __init__(self, request: web.BaseRequest, limit: int) -> None:
+        self._request = request
+        self._limit = limit
+        self.exceeded = False
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises TooLarge when the limit is passed."""
+        total = 0
+        async for piece in self._request.content.iter_any():
+            total += len(piece)
+            if total > self._limit:
+                self.exceeded = True
+                raise TooLarge
+            yield piece
+
+    async def whole(self) -> bytes:
+        """All of it."""
+        return b"".join([piece async for piece in self.pieces()])
+
+
+class Proxy:
+    """The way to the engine. `prompt` is the maker's system prompt; `max_body` is in bytes.
+
+    Every request has a connection of its own. It costs a tenth of a millisecond, no request is lost to a kept connection
+    that the engine closes at the same moment, and closing it ends the generation.
+    """
+
+    def __init__(self, engine: EngineState, prompt: str | None, max_body: int) -> None:
+        self._engine = engine
+        self._prompt = prompt
+        self._max_body = max_body
+        self._address = ""
+        self._session: aiohttp.ClientSession | None = None
+        self._stopping = False
+
+    def stop(self) -> None:
+        """From now on, streams that are cut end with the sentence that the program was stopped."""
+        self._stopping = True
+
+    async def close(self) -> None:
+        """Close what is open to the engine."""
+        if self._session:
+            await self._session.close()
+
+    async def answer(self, request: web.BaseRequest, extra: Mapping[str, str]) -> web.StreamResponse:
+        """The engine's answer to `request`, with `extra` headers; waits while the model loads."""
+        upload = Upload(request, self._max_body)
+        try:
+            if (request.content_length or 0) > self._max_body:
+                raise TooLarge
+            snapshot = await self._engine.ready()
+            await _say_continue(request)
+            return await self._pass_on(request, upload, snapshot, extra)
+        except RuntimeFailure as failure:
+            return answers.closing(503, str(failure))
+        except TooLarge:
+            return answers.closing(413, f"the body is larger than {self._max_body} bytes: --max-body allows for more")
+
+    async def _pass_on(
+        self, request: web.BaseRequest, upload: Upload, snapshot: Snapshot, extra: Mapping[str, str]
+    ) -> web.StreamResponse:
+        whole = await self._with_prompt(request, upload)
+        for _ in range(CONNECT_TRIES):
+            try:
+                answered = await self._ask(request, upload, whole, snapshot)
+            except aiohttp.ClientConnectorError:
+                # Nothing has been sent yet: that engine is gone, and the next one can be asked.
+                await self._engine.other_than(snapshot, NEWS_SECONDS)
+                snapshot = await self._engine.ready()
+                continue
+            except aiohttp.ClientError:
+                if upload.exceeded:
+                    raise TooLarge from None
+                return answers.closing(502, await self._what_happened(snapshot))
+            try:
+                return await self._pass_back(request, answered, snapshot, extra)
+            finally:
+                answered.close()
+        return answers.closing(502, "the engine does not answer: try again")
+
+    async def _with_prompt(self, request: web.BaseRequest, upload: Upload) -> bytes | None:
+        """The whole body with the maker's system prompt, where that is to be added; None: the body is passed on unread.
+
+        The chat page shows its system prompt, and when it sends none, its user has deleted it.
+        """
+        path, headers = _path(request), request.headers
+        if not self._prompt or not system_prompt.applies(request.method, path) or "Content-Encoding" in headers:
+            return None
+        if same_origin(headers.get("Origin", ""), headers.get("Host", "")):
+            return None
+        return system_prompt.with_system_prompt(path, await upload.whole(), self._prompt)
+
+    async def _ask(
+        self, request: web.BaseRequest, upload: Upload, whole: bytes | None, snapshot: Snapshot
+    ) -> aiohttp.ClientResponse:
+        session = await self._connected(snapshot.address)
+        headers = _passed(request.headers, NOT_PASSED_ON)
+        headers["Authorization"] = f"Bearer {snapshot.key}"
+        if whole is None and request.content_length is not None:
+            headers["Content-Length"] = str(request.content_length)
+        body = whole if whole is not None else upload.pieces() if request.body_exists else None
+        url = URL(f"http://engine{request.raw_path}", encoded=True)
+        return await session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
+
+    async def _connected(self, address: str) -> aiohttp.ClientSession:
+        if self._session is None or address != self._address:
+            await self.close()
+            self._address = address
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(address, force_close=True, limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+                skip_auto_headers=AUTOMATIC,
+                auto_decompress=False,
+            )
+        return self._session
+
+    async def _pass_back(
+        self, request: web.BaseRequest, answered: aiohttp.ClientResponse, snapshot: Snapshot, extra: Mapping[str, str]
+    ) -> web.StreamResponse:
+        headers = _passed(answered.headers, NOT_PASSED_BACK)
+        headers.update({**answers.COMMON, **extra})
+        response = web.StreamResponse(status=answered.status, reason=answered.reason, headers=headers)
+        await response.prepare(request)
+        try:
+            while True:
+                try:
+                    piece = await answered.content.readany()
+                except aiohttp.ClientError:
+                    await self._cut(request, response, await self._what_happened(snapshot))
+                    return response
+                if not piece:
+                    break
+                await response.write(piece)
+        except asyncio.CancelledError:
+            if self._stopping:
+                await self._cut(request, response, "the program was stopped")
+            raise
+        await response.write_eof()
+        return response
+
+    async def _cut(self, request: web.BaseRequest, response: web.StreamResponse, message: str) -> None:
+        """End an answer that is not whole: a stream of events says so, anything else breaks off."""
+        if response.content_type == STREAM:
+            await response.write(answers.event(_path(request), message))
+            await response.write_eof()
+        elif request.transport:
+            request.transport.abort()
+
+    async def _what_happened(self, snapshot: Snapshot) -> str:
+        """Why the engine broke off, once that is known."""
+        news = await self._engine.other_than(snapshot, NEWS_SECONDS)
+        if news.phase == "failed":
+            return str(news.error)
+        if news.restarts == snapshot.restarts:
+            return "the engine broke off the connection: try again"
+        return f"{news.last_failure}; it has been started again, so try again"
+
+
+async def _say_continue(request: web.BaseRequest) -> None:
+    """Tell a client that waits before it sends its body (curl, for a large one) to go on."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= (1, 1):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+def _path(request: web.BaseRequest) -> str:
+    return request.raw_path.partition("?")[0]
+
+
+def _passed(headers: Mapping[str, str], without: frozenset[str]) -> CIMultiDict[str]:
+    """Headers to pass on: without those, and without the ones that the Connection header names."""
+    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    kept = CIMultiDict[str]()
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower not in without and lower not in named and not lower.startswith(CORS):
+            kept.add(name, value)
+    return kept

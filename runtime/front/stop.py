@@ -1,0 +1,36 @@
+"""Ctrl-C, SIGTERM and SIGHUP while the front serves: the first asks for an end, the second ends at once."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stop:
+    """From its creation on, signals no longer raise: they set `asked` and call what `when_asked` was given.
+
+    The second signal ends the process where it stands. The engine follows, because its lifeline ends with it.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._wake: Callable[[], object] | None = None
+        for number in ENDING:
+            signal.signal(number, self._take)
+
+    def when_asked(self, wake: Callable[[], object]) -> None:
+        """Have `wake` called, from the main thread, when the end is asked for: now, if it has been."""
+        self._wake = wake
+        if self.asked:
+            wake()
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            sys.stderr.flush()
+            os._exit(128 + number)
+        self.asked = True
+        if self._wake:
+            self._wake()
