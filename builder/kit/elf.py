@@ -4,6 +4,7 @@ Only what the loader itself reads is read (program headers and the dynamic secti
 64-bit little-endian files only, which every target of mkllm is.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
 PT_LOAD, PT_DYNAMIC = 1, 2
 DT_NEEDED, DT_STRTAB, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 5, 14, 15, 29
 DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
+
+GLIBC = re.compile(r"GLIBC_([0-9]+(?:\.[0-9]+)*)")
 
 Version = tuple[int, ...]
 
@@ -31,8 +34,8 @@ class Elf:
     @property
     def glibc(self) -> Version:
         """The newest glibc symbol version needed, such as (2, 17); () when none is."""
-        numbers = (name.removeprefix("GLIBC_") for name in self.versions if name.startswith("GLIBC_"))
-        return max((parse_version(number) for number in numbers if number[:1].isdigit()), default=())
+        found = filter(None, map(GLIBC.fullmatch, self.versions))
+        return max((parse_version(match[1]) for match in found), default=())
 
 
 def parse_version(text: str) -> Version:
@@ -51,7 +54,7 @@ def read_elf(path: Path) -> Elf:
     data = path.read_bytes()
     try:
         return _read(data)
-    except (struct.error, IndexError, ValueError, UnicodeDecodeError) as error:
+    except (struct.error, IndexError, OverflowError, ValueError) as error:
         raise ToolFailed(f"{path.name!r} is not a whole 64-bit ELF file ({error}): build the kit again") from None
 
 
@@ -129,5 +132,9 @@ def _version_names(data: bytes, start: int, count: int) -> Iterator[int]:
         for _ in range(names):
             _, _, _, name, next_name = struct.unpack_from("<IHHII", data, position)
             yield name
+            if not next_name:
+                break
             position += next_name
+        if not following:
+            return
         start += following
