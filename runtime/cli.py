@@ -143,7 +143,7 @@ def chat_command(ctx: click.Context, /, **given: Any) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @debug
 def info_command(as_json: bool) -> int:
-    """Show the model, where it comes from, and which kernel runs here and why."""
+    """Show the model, and which kernel runs here and why."""
     from mkllm.runtime.commands import info
 
     return info.run(own_file(), as_json)
@@ -164,7 +164,7 @@ def verify_command() -> int:
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @debug
 def extract_command(member: str, output: str | None, force: bool) -> int:
-    """Write a member of this file, the model if none is named, as a file of its own."""
+    """Write a member of this file (the model) to disk."""
     from mkllm.runtime.commands import extract
 
     return extract.run(own_file(), member, output, force)

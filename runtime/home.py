@@ -6,9 +6,7 @@ Knows what to remove when the launch is over, and what the guardian's death mean
 import fcntl
 import os
 import re
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -39,15 +37,17 @@ class Home:
     def remove(self) -> None:
         """Remove what must not outlive the launch, and the folder made for it; a guardian does it for its own child."""
         if self.kind == "development":
-            shutil.rmtree(self.path, ignore_errors=True)
+            _remove(self.path)
         elif self.kind != "cache" and not self.guarded:
-            shutil.rmtree(_launch_folder(self.path), ignore_errors=True)
+            _remove(_launch_folder(self.path))
 
 
 def open_home() -> Home:
     """The home that the entry chose, or a folder for this launch when the runtime is not frozen."""
     path = os.environ.get("MKLLM_HOME")
     if not path:
+        import tempfile
+
         return Home(Path(tempfile.mkdtemp(prefix="mkllm-")), "development")
     kind = os.environ.get("MKLLM_HOME_KIND", "cache")
     guardian = os.environ.get("MKLLM_GUARDIAN_FD", "")
@@ -68,7 +68,7 @@ def _outlive(pipe: int, path: Path) -> None:
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(LAST_SECONDS)
-    shutil.rmtree(_launch_folder(path), ignore_errors=True)
+    _remove(_launch_folder(path))
     os._exit(128 + signal.SIGTERM)
 
 
@@ -112,5 +112,12 @@ def _remove_unused(path: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
-    shutil.rmtree(doomed, ignore_errors=True)
+    _remove(doomed)
     return True
+
+
+def _remove(path: Path) -> None:
+    """A tree, as far as it can be; imported late, since a launch from the cache removes nothing."""
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)

@@ -12,7 +12,7 @@ import click
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.context import TYPE_BYTES
-from mkllm.runtime.session import Logging
+from mkllm.runtime.engine.log import Logging
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MAX_BODY = 64 << 20
@@ -21,11 +21,15 @@ KEY_VARIABLE = "MKLLM_API_KEY"
 
 
 class Option(click.Option):
-    """An option that stands in a section of the help."""
+    """An option that stands in a section of the help, which shows no ranges."""
 
     def __init__(self, *args: Any, section: str = "Other", **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.section = section
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        return record and (record[0], self.help or "")
 
 
 class Bytes(click.ParamType[int]):
@@ -55,6 +59,7 @@ def _table(section: str, rows: tuple[tuple[tuple[str, ...], dict[str, Any]], ...
 
 
 CACHE_TYPE = click.Choice(list(TYPE_BYTES))
+SWITCH = click.Choice(["on", "off", "auto"])
 POSITIVE = click.IntRange(min=1)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -72,18 +77,40 @@ model = _table(
     (
         (
             ("--ctx-size", "-c", "context"),
-            {"type": click.IntRange(min=0), "help": "Context in tokens (0: the model's)."},
+            {"type": click.IntRange(min=0), "metavar": "N", "help": "Context in tokens (0: the model's)."},
         ),
-        (("--threads", "-t"), {"type": POSITIVE, "help": "Threads to generate with (default: physical cores)."}),
-        (("--threads-batch", "-tb"), {"type": POSITIVE, "help": "Threads to read prompts with."}),
-        (("--batch-size", "-b"), {"type": POSITIVE, "help": "Largest batch of tokens."}),
-        (("--ubatch-size", "-ub"), {"type": POSITIVE, "help": "Largest batch computed at once."}),
-        (("--flash-attn", "-fa"), {"type": click.Choice(["on", "off", "auto"]), "help": "Flash attention."}),
-        (("--cache-type-k", "-ctk"), {"type": CACHE_TYPE, "default": "f16", "help": "Type of the K cache."}),
-        (("--cache-type-v", "-ctv"), {"type": CACHE_TYPE, "default": "f16", "help": "Type of the V cache."}),
+        (
+            ("--threads", "-t"),
+            {"type": POSITIVE, "metavar": "N", "help": "Threads to generate with (default: physical cores)."},
+        ),
+        (("--threads-batch", "-tb"), {"type": POSITIVE, "metavar": "N", "help": "Threads to read prompts with."}),
+        (("--batch-size", "-b"), {"type": POSITIVE, "metavar": "N", "help": "Largest batch of tokens."}),
+        (("--ubatch-size", "-ub"), {"type": POSITIVE, "metavar": "N", "help": "Largest batch computed at once."}),
+        (("--flash-attn", "-fa"), {"type": SWITCH, "metavar": "on|off|auto", "help": "Flash attention."}),
+        (
+            ("--cache-type-k", "-ctk"),
+            {
+                "type": CACHE_TYPE,
+                "default": "f16",
+                "metavar": "TYPE",
+                "help": "Type of the K cache: f16, q8_0, q4_0, …",
+            },
+        ),
+        (
+            ("--cache-type-v", "-ctv"),
+            {
+                "type": CACHE_TYPE,
+                "default": "f16",
+                "metavar": "TYPE",
+                "help": "Type of the V cache: f16, q8_0, q4_0, …",
+            },
+        ),
         (("--lora",), {"metavar": "FILE", "help": "A LoRA adapter (GGUF)."}),
         (("--chat-template-file",), {"metavar": "FILE", "help": "A chat template, instead of the model's."}),
-        (("--reasoning-budget",), {"type": int, "help": "Tokens to think with (-1: any number, 0: none)."}),
+        (
+            ("--reasoning-budget",),
+            {"type": int, "metavar": "N", "help": "Tokens to think with (-1: any number, 0: none)."},
+        ),
         (("--kernel",), {"metavar": "NAME", "help": "This kernel and no other; 'info' lists them."}),
     ),
 )
@@ -93,23 +120,30 @@ sampling = _table(
     (
         (
             ("--n-predict", "--predict", "--max-tokens", "-n", "n_predict"),
-            {"type": int, "help": "Most tokens to answer with."},
+            {"type": int, "metavar": "N", "help": "Most tokens to answer with."},
         ),
         (
             ("--temp", "--temperature", "temperature"),
-            {"type": click.FloatRange(min=0), "help": "0 is always the same answer."},
+            {"type": click.FloatRange(min=0), "metavar": "X", "help": "0 is always the same answer."},
         ),
-        (("--top-k",), {"type": int, "help": "Choose among this many tokens."}),
-        (("--top-p",), {"type": click.FloatRange(0, 1), "help": "Choose among tokens of this total probability."}),
+        (("--top-k",), {"type": int, "metavar": "N", "help": "Choose among this many tokens."}),
+        (
+            ("--top-p",),
+            {"type": click.FloatRange(0, 1), "metavar": "X", "help": "Choose among tokens of this total probability."},
+        ),
         (
             ("--min-p",),
-            {"type": click.FloatRange(0, 1), "help": "Leave out tokens less probable than this share of the best."},
+            {
+                "type": click.FloatRange(0, 1),
+                "metavar": "X",
+                "help": "Leave out tokens less probable than this share of the best.",
+            },
         ),
-        (("--repeat-penalty",), {"type": float, "help": "Above 1: avoid repetition."}),
-        (("--repeat-last-n",), {"type": int, "help": "How far back repetition is looked for."}),
-        (("--presence-penalty",), {"type": float, "help": "Avoid what was already there."}),
-        (("--frequency-penalty",), {"type": float, "help": "Avoid what was often there."}),
-        (("--seed", "-s"), {"type": int, "help": "The same seed, the same answer."}),
+        (("--repeat-penalty",), {"type": float, "metavar": "X", "help": "Above 1: avoid repetition."}),
+        (("--repeat-last-n",), {"type": int, "metavar": "N", "help": "How far back repetition is looked for."}),
+        (("--presence-penalty",), {"type": float, "metavar": "X", "help": "Avoid what was already there."}),
+        (("--frequency-penalty",), {"type": float, "metavar": "X", "help": "Avoid what was often there."}),
+        (("--seed", "-s"), {"type": int, "metavar": "N", "help": "The same seed, the same answer."}),
     ),
 )
 
@@ -119,11 +153,15 @@ serving = _table(
         (("--host",), {"metavar": "ADDRESS", "help": "Address to listen on (default: the maker's, 127.0.0.1)."}),
         (
             ("--port",),
-            {"type": click.IntRange(0, 65535), "help": "Port (default: the maker's, 8080, or the next free one)."},
+            {
+                "type": click.IntRange(0, 65535),
+                "metavar": "N",
+                "help": "Port (default: the maker's, 8080, or the next free one).",
+            },
         ),
         (
             ("--parallel", "-np"),
-            {"type": POSITIVE, "help": "Requests answered at the same time; they share the context."},
+            {"type": POSITIVE, "metavar": "N", "help": "Requests answered at the same time; they share the context."},
         ),
         (("--alias", "-a"), {"metavar": "NAME", "help": "The model's name in the API."}),
         (
@@ -139,11 +177,17 @@ serving = _table(
             ("--allow-origin", "allow_origins"),
             {"multiple": True, "metavar": "URL", "help": "Web pages that may use the API."},
         ),
-        (("--max-body",), {"type": Bytes(), "default": MAX_BODY, "show_default": "64M", "help": "Largest request."}),
+        (
+            ("--max-body",),
+            {"type": Bytes(), "default": MAX_BODY, "metavar": "SIZE", "help": "Largest request (default: 64M)."},
+        ),
         (("--metrics",), {"is_flag": True, "help": "Offer /metrics."}),
         (("--embeddings", "--embedding"), {"is_flag": True, "help": "Serve embeddings only."}),
         (("--reranking", "--rerank"), {"is_flag": True, "help": "Serve reranking only."}),
-        (("--timeout", "-to"), {"type": POSITIVE, "help": "Seconds without progress before a request is given up."}),
+        (
+            ("--timeout", "-to"),
+            {"type": POSITIVE, "metavar": "N", "help": "Seconds without progress before a request is given up."},
+        ),
         (("--no-browser",), {"is_flag": True, "help": "Do not open the browser."}),
     ),
 )

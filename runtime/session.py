@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.engine.arguments import EngineOptions, arguments
 from mkllm.runtime.engine.context import Context, choose_context, token_bytes
-from mkllm.runtime.engine.log import Log
+from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Weights
 from mkllm.runtime.engine.supervisor import Plan, Supervisor
@@ -19,14 +18,6 @@ from mkllm.runtime.hardware.rank import Ranking, rank
 from mkllm.runtime.home import Home, open_home, prune, watch_guardian
 from mkllm.runtime.own_file import own_file
 from mkllm.runtime.signals import uninterrupted
-
-
-@dataclass(frozen=True)
-class Logging:
-    """Where the engine's own words go beside memory."""
-
-    file: Path | None = None
-    verbose: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +53,7 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
             placer=Modules(artifact, home),
             weights=Weights(artifact.fileno(), weights.offset, weights.size),
             arguments=words,
-            log=Log(logging.file, logging.verbose),
+            log=Log(logging),
             frozen_home=home.frozen,
         )
         engine = Supervisor(plan)

@@ -25,7 +25,8 @@ def run(path: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps(as_object(manifest, facts, ranking, context, total), indent=2, ensure_ascii=False))
     else:
-        print("\n".join(f"{name + ':':<14}{value}" for name, value in rows(manifest, facts, ranking, context, total)))
+        for name, value in rows(manifest, facts, ranking, context, total):
+            print(f"{name:<10}{value}")
     return 0
 
 

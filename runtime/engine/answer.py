@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mkllm.runtime.engine.client import Client
+from mkllm.runtime.errors import EngineDied
 
 Message = Mapping[str, str]
 
@@ -31,7 +32,8 @@ class Figures:
 def chat(client: Client, messages: Sequence[Message], sampling: Mapping[str, float | int]) -> Iterator[Piece | Figures]:
     """The answer to a conversation, by the model's chat template; ends with its Figures."""
     body = {**sampling, "messages": list(messages), "stream": True, "stream_options": {"include_usage": True}}
-    finish, last = "stop", dict[str, Any]()
+    finish = "stop"
+    last: Mapping[str, Any] = {}
     for event in client.stream("/v1/chat/completions", body):
         last = event if "timings" in event else last
         for choice in event.get("choices", ()):
@@ -41,19 +43,28 @@ def chat(client: Client, messages: Sequence[Message], sampling: Mapping[str, flo
                 yield Piece(thought, thought=True)
             if text := delta.get("content"):
                 yield Piece(text)
-    yield _figures(finish, last.get("timings", {}), last.get("usage", {}).get("prompt_tokens"))
+    last = _whole(last)
+    yield _figures(finish, last["timings"], last.get("usage", {}).get("prompt_tokens"))
 
 
 def continuation(client: Client, prompt: str, sampling: Mapping[str, float | int]) -> Iterator[Piece | Figures]:
     """What the model writes after `prompt`, without any template; ends with its Figures."""
-    finish, last = "stop", dict[str, Any]()
+    finish = "stop"
+    last: Mapping[str, Any] = {}
     for event in client.stream("/completion", {**sampling, "prompt": prompt, "stream": True}):
         last = event if "timings" in event else last
         if event.get("stop"):
             finish = "length" if event.get("stop_type") == "limit" else "stop"
         if text := event.get("content"):
             yield Piece(text)
-    yield _figures(finish, last.get("timings", {}), None)
+    yield _figures(finish, _whole(last)["timings"], None)
+
+
+def _whole(last: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The event that every answer ends with. Raises EngineDied when the stream ended without it."""
+    if not last:
+        raise EngineDied("the engine ended while it answered: ask again")
+    return last
 
 
 def _figures(finish: str, timings: Mapping[str, Any], prompt_tokens: int | None) -> Figures:

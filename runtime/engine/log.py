@@ -3,6 +3,7 @@
 import errno
 import sys
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -13,14 +14,22 @@ LONGEST_LINE = 8192
 TROUBLE = ("error", "fail", "invalid", "unknown", "cannot", "unable", "assert", "terminate called", "what():")
 
 
+@dataclass(frozen=True)
+class Logging:
+    """Where the engine's own words go beside memory."""
+
+    file: Path | None = None
+    verbose: bool = False
+
+
 class Log:
     """Collects what the engine prints. One thread writes; any thread reads."""
 
-    def __init__(self, file: Path | None = None, verbose: bool = False) -> None:
+    def __init__(self, logging: Logging = Logging()) -> None:
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._rest = b""
-        self._verbose = verbose
-        self._file: IO[str] | None = _open(file) if file else None
+        self._verbose = logging.verbose
+        self._file: IO[str] | None = _open(logging.file) if logging.file else None
 
     def feed(self, data: bytes) -> None:
         """Take what was read from the engine, cut anywhere."""

@@ -117,6 +117,11 @@ class Engine:
             self._thread.join()
 
     @property
+    def serves(self) -> bool:
+        """It has been ready, and has not ended by now, noticed or not."""
+        return self.status.ready and self._process is not None and self._process.poll() is None
+
+    @property
     def stopping(self) -> bool:
         """Its end, when it comes, is wanted."""
         return self._stopping

@@ -123,6 +123,16 @@ class Supervisor:
                 raise EngineUnusable("the engine was stopped before it was ready")
             return self.snapshot()
 
+    def wait_other(self, old: Snapshot, timeout: float) -> Snapshot:
+        """The first snapshot of another engine than `old`'s or of another phase; after `timeout` seconds what there is."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                now, rest = self.snapshot(), deadline - time.monotonic()
+                if (now.pid, now.phase) != (old.pid, old.phase) or rest <= 0:
+                    return now
+                self._changed.wait(rest)
+
     def stop(self, grace: float = 3.0) -> None:
         """End the engine and whatever is being started: SIGTERM, after `grace` seconds SIGKILL. Idempotent."""
         with self._changed:
@@ -144,7 +154,7 @@ class Supervisor:
             return "failed"
         if self._stopped:
             return "stopped"
-        return "ready" if self._engine and self._engine.status.ready else "loading"
+        return "ready" if self._engine and self._engine.serves else "loading"
 
     def _spawn(self) -> None:
         """Start the engine that the course says; a failure to do so is kept in `_error`. Called with the lock held."""

@@ -1,4 +1,4 @@
-"""Artifacts to run without freezing anything: one whose engine is the fake of fake_engine.py, and the real one if there is one.
+"""Artifacts to run without freezing anything: one with the engine of fake_engine.py, and a real one if there is one.
 
 MKLLM_TEST_ARTIFACT names an artifact with a real engine; without it `engine_artifact` is the fake one.
 """
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.writer import write
@@ -86,7 +85,9 @@ def _kit(folder: Path) -> Kit:
         "glibc": "2.17",
         "engine": {"program": "native/mkllm-engine", "libraries": ["native/libllama.so"]},
         "backends": [{"name": name, "member": f"native/libggml-{name}.so"} for name in KERNELS],
-        "files": {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()},
+        "files": {
+            name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+        },
     }
     (folder / "kit.json").write_text(json.dumps(described))
     return Kit.read(folder)

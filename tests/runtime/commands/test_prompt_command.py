@@ -1,7 +1,5 @@
 """`-p` from the outside, with whichever engine there is."""
 
-import json
-
 
 def test_answer_goes_to_standard_output(engine_artifact, run):
     done = run(engine_artifact, "-p", "hello there", "--temp", "0")

@@ -1,0 +1,116 @@
+"""The answer to one prompt, printed as it comes or as one JSON object.
+
+The answer goes to standard output and nothing else does; thoughts and notes go to standard error.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mkllm.runtime.commands.prompt import Prompt, WrongPrompt
+from mkllm.runtime.engine.answer import Figures, Piece, chat, continuation
+from mkllm.runtime.engine.client import Client
+from mkllm.runtime.engine.supervisor import Snapshot
+from mkllm.runtime.errors import EngineDied
+from mkllm.runtime.session import Session
+
+CONTINUATION_TOKENS = 256
+NOTICE_SECONDS = 2.0
+DIM, PLAIN = "\x1b[2m", "\x1b[0m"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer, with the seconds from the start of the command to readiness and to the first piece."""
+
+    text: str
+    thoughts: str
+    figures: Figures
+    ready_seconds: float
+    first_seconds: float
+
+
+def reply(prompt: Prompt, session: Session, bounded: bool, started: float) -> None:
+    """Wait for the engine, ask it, print. `bounded`: the number of tokens is given; `started`: on the monotonic clock."""
+    snapshot = session.engine.wait_ready()
+    ready = time.monotonic() - started
+    try:
+        with Client(snapshot.address, snapshot.key) as client:
+            answer = _take(_ask(client, session, prompt, bounded), prompt.json, started, ready)
+    except EngineDied as failure:
+        raise EngineDied(session.engine.wait_other(snapshot, NOTICE_SECONDS).last_failure or str(failure)) from None
+    if prompt.json:
+        _print(json.dumps(as_object(answer, session, snapshot), ensure_ascii=False) + "\n")
+    elif not answer.text.endswith("\n"):
+        _print("\n")
+    if answer.figures.finish == "length":
+        note(f"the answer was cut after {answer.figures.generated_tokens} tokens")
+
+
+def as_object(answer: Answer, session: Session, snapshot: Snapshot) -> dict[str, object]:
+    """What `--json` prints."""
+    figures = answer.figures
+    return {
+        "text": answer.text,
+        **({"thoughts": answer.thoughts} if answer.thoughts else {}),
+        "finish_reason": figures.finish,
+        "tokens": {"prompt": figures.prompt_tokens, "generated": figures.generated_tokens},
+        "timings": {
+            "ready_seconds": round(answer.ready_seconds, 4),
+            "first_token_seconds": round(answer.first_seconds, 4),
+            "prompt_seconds": round(figures.prompt_seconds, 4),
+            "generation_seconds": round(figures.generation_seconds, 4),
+        },
+        "model": session.model_id,
+        "kernel": snapshot.kernel,
+        "reason": snapshot.reason,
+        "context": session.context.tokens,
+    }
+
+
+def note(text: str | None) -> None:
+    """Something a person should know, beside the answer."""
+    if text:
+        print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def _ask(client: Client, session: Session, prompt: Prompt, bounded: bool) -> Iterator[Piece | Figures]:
+    if session.manifest.model.chat_template is None:
+        if prompt.system is not None:
+            raise WrongPrompt("this model has no chat template, so --system has no place in its prompt: leave it out")
+        note("this model has no chat template: it continues the text instead of answering it")
+        return continuation(client, prompt.text, {} if bounded else {"n_predict": CONTINUATION_TOKENS})
+    system = session.manifest.defaults.system_prompt if prompt.system is None else prompt.system
+    messages = [{"role": "user", "content": prompt.text}]
+    return chat(client, [{"role": "system", "content": system}, *messages] if system else messages, {})
+
+
+def _take(pieces: Iterator[Piece | Figures], silent: bool, started: float, ready: float) -> Answer:
+    """Print the answer as it comes, unless `silent`, and collect it."""
+    texts: dict[bool, list[str]] = {False: [], True: []}
+    first = None
+    figures = Figures("stop", 0, 0, 0.0, 0.0)
+    for piece in pieces:
+        if isinstance(piece, Figures):
+            figures = piece
+            continue
+        first = first or time.monotonic()
+        texts[piece.thought].append(piece.text)
+        if not silent:
+            _show(piece)
+    return Answer("".join(texts[False]), "".join(texts[True]), figures, ready, (first or time.monotonic()) - started)
+
+
+def _show(piece: Piece) -> None:
+    """Thoughts are shown only to a person who watches."""
+    if not piece.thought:
+        _print(piece.text)
+    elif sys.stderr.isatty():
+        print(f"{DIM}{piece.text}{PLAIN}", end="", file=sys.stderr, flush=True)
+
+
+def _print(text: str) -> None:
+    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+    sys.stdout.buffer.flush()
