@@ -15,7 +15,7 @@ from mkllm.builder.errors import ToolFailed
 MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
 PT_LOAD, PT_DYNAMIC = 1, 2
 DT_NEEDED, DT_STRTAB, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 5, 14, 15, 29
-DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
+DT_VERNEED = 0x6FFFFFFE
 
 GLIBC = re.compile(r"GLIBC_([0-9]+(?:\.[0-9]+)*)")
 
@@ -90,7 +90,7 @@ def _read(data: bytes) -> Elf:
     versions: list[str] = []
     if DT_VERNEED in values:
         start = _offset(segments, values[DT_VERNEED])
-        versions = [text(name) for name in _version_names(data, start, values[DT_VERNEEDNUM])]
+        versions = [text(name) for name in _version_names(data, start)]
     runpath = values.get(DT_RUNPATH, values.get(DT_RPATH))
     return Elf(
         needed=tuple(text(value) for tag, value in tags if tag == DT_NEEDED),
@@ -124,9 +124,9 @@ def _offset(segments: list[tuple[int, int, int, int]], address: int) -> int:
     raise ValueError(f"the address {address:#x} lies in no segment")
 
 
-def _version_names(data: bytes, start: int, count: int) -> Iterator[int]:
+def _version_names(data: bytes, start: int) -> Iterator[int]:
     """Positions in the string table of the version names that the needed libraries must have."""
-    for _ in range(count):
+    while True:
         _, names, _, first, following = struct.unpack_from("<HHIII", data, start)
         position = start + first
         for _ in range(names):

@@ -32,7 +32,7 @@ def make(needed: list[str], versions: dict[str, list[str]], runpath: str | None 
             verneed += struct.pack("<IHHII", 0, 0, number + 2, string(name), 0 if number == len(names) - 1 else 16)
     header_size = 64 + 2 * 56
     tags += [(elf.DT_STRTAB, BASE + header_size), (elf.DT_VERNEED, BASE + header_size + len(strings))]
-    tags += [(elf.DT_VERNEEDNUM, len(versions)), (0, 0)]
+    tags.append((0, 0))
     dynamic = b"".join(struct.pack("<QQ", *tag) for tag in tags)
     start = header_size + len(strings) + len(verneed)
     end = start + len(dynamic)
