@@ -1,7 +1,7 @@
 """Who may ask: Host, Origin, Sec-Fetch-Site and the API key of a request (spec/http.md); pure, answers nothing itself.
 
-A web page elsewhere must not use a model on this machine. Its script can send requests to localhost (their Origin gives
-them away, and where browsers send none, Sec-Fetch-Site), or have its own host name point here (that Host gives it away).
+A web page elsewhere must not use a model on this machine. Its script can send requests to localhost: their Origin gives
+them away, and where browsers send none, Sec-Fetch-Site. Or its own host name comes to point here: then that is in Host.
 """
 
 import hmac
@@ -24,7 +24,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Guard:
-    """`hosts` are names that requests may be addressed to, `origins` those of pages elsewhere that may ask; `*` is all."""
+    """`hosts` are names that requests may be addressed to, `origins` those of other pages that may ask; `*` is all."""
 
     hosts: frozenset[str]
     origins: frozenset[str]

@@ -59,8 +59,8 @@ class Upload:
 class Proxy:
     """The way to the engine. `prompt` is the maker's system prompt; `max_body` is in bytes.
 
-    Every request has a connection of its own. It costs a tenth of a millisecond, no request is lost to a kept connection
-    that the engine closes at the same moment, and closing it ends the generation.
+    Every request has a connection of its own. That costs a tenth of a millisecond; no request is lost to a connection
+    that was kept and that the engine closes just then, and closing it ends the generation.
     """
 
     def __init__(self, engine: EngineState, prompt: str | None, max_body: int) -> None:
