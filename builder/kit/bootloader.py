@@ -1,0 +1,113 @@
+"""The bootloader part: PyInstaller's loader with the entry of our own before it, compiled by zig (spec/launch.md, 1).
+
+Nothing of PyInstaller's source is changed: its main.c is left out, bootloader/entry.c holds the main function instead.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mkllm.builder.errors import ToolFailed
+from mkllm.builder.kit import toolchain
+from mkllm.builder.kit.elf import require
+from mkllm.builder.kit.native import unpack
+from mkllm.builder.kit.part import Part, Report, digest
+from mkllm.builder.kit.sdist import sha256
+from mkllm.builder.process import run
+
+HERE = Path(__file__).parent
+ENTRY = HERE / "bootloader"
+TARGET = "linux-x86_64"
+LIBRARIES = frozenset({"libc.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2"})
+MOST_BYTES = 150_000
+SECONDS = 40.0
+WORKERS = 2
+OTHER_SYSTEMS = ("win32", "apple")
+
+# What the loader's own build system would find out by asking the compiler, for Linux with any glibc.
+DEFINES = (
+    *("_REENTRANT", "NDEBUG", "PYI_ARCH=64", "PYI_USE_POSIX_SEMAPHORE=1", "__LITTLE_ENDIAN__"),
+    *("HAVE_UNSETENV=1", "HAVE_WCSDUP=1", "HAVE_MKDTEMP=1", "HAVE_DIRNAME=1", "HAVE_BASENAME=1"),
+)
+FLAGS = ("-O2", "-fPIE", "-ffunction-sections", "-fdata-sections", *(f"-D{name}" for name in DEFINES))
+HARDENED = ("-D_FORTIFY_SOURCE=2",)
+STRICT = ("-D_GNU_SOURCE", "-std=c11", "-Wall", "-Wextra", "-Werror")
+# The one call that is redirected: by which name the loader knows its own file (bootloader/file.c). The hardened realpath
+# is an inline function of the C library's header, which would win over the redirection.
+REDIRECTED = {"pyi_main.c": ("-Drealpath=entry_realpath",)}
+LINK = ("-s", "-pie", "-Wl,--gc-sections", "-Wl,-z,relro", "-Wl,-z,now", "-ldl", "-lpthread")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One C file and the flags that are its own."""
+
+    source: Path
+    flags: tuple[str, ...]
+
+
+def part(sdist: Path) -> Part:
+    """The part out of PyInstaller's sdist. Raises MissingTool without zig."""
+    zig = toolchain.find_zig()
+
+    def build(work: Path, out: Path, report: Report) -> None:
+        _build(sdist, zig, work, out, report)
+
+    inputs = {
+        "sdist": sha256(sdist),
+        "target": toolchain.TARGETS[TARGET],
+        "recipe": digest([Path(__file__), *ENTRY.iterdir()], HERE),
+        "zig": run([zig, "version"]).strip(),
+    }
+    return Part("bootloader", inputs, build, SECONDS)
+
+
+def _build(sdist: Path, zig: Path, work: Path, out: Path, report: Report) -> None:
+    report.step("compiling the bootloader")
+    source = work / "source"
+    unpack(sdist, source)
+    compiler = (zig, "cc", "-target", toolchain.TARGETS[TARGET], *_prefix_maps(zig, source))
+    objects = _compile(compiler, list(_units(source / "bootloader")), work / "objects", report)
+    program = out / "bootloader"
+    run([*compiler, *objects, *LINK, "-o", program], env=toolchain.environment(), log=report.log)
+    require(program, toolchain.GLIBC, LIBRARIES)
+    if program.stat().st_size > MOST_BYTES:
+        raise ToolFailed(f"the bootloader has {program.stat().st_size} bytes, above {MOST_BYTES}: was it not stripped?")
+    _write_licenses(source, out / "licenses")
+
+
+def _prefix_maps(zig: Path, source: Path) -> list[str]:
+    folders = {zig.parent: "zig", source: "pyinstaller", ENTRY: "entry"}
+    return [f"-ffile-prefix-map={folder}={name}" for folder, name in folders.items()]
+
+
+def _units(loader: Path) -> Iterator[Unit]:
+    include = (f"-I{loader / 'src'}", f"-I{loader / 'zlib'}")
+    for source in sorted(ENTRY.glob("*.c")):
+        yield Unit(source, (*HARDENED, *STRICT, *include))
+    for source in sorted([*loader.glob("src/*.c"), *loader.glob("zlib/*.c")]):
+        if source.name != "main.c" and not any(system in source.name for system in OTHER_SYSTEMS):
+            yield Unit(source, (*REDIRECTED.get(source.name, HARDENED), *include))
+
+
+def _compile(compiler: Sequence[str | Path], units: list[Unit], folder: Path, report: Report) -> list[Path]:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    objects = [folder / f"{unit.source.parent.name}-{unit.source.stem}.o" for unit in units]
+
+    def compile_one(unit: Unit, target: Path) -> None:
+        args = [*compiler, *FLAGS, *unit.flags, "-c", unit.source, "-o", target]
+        run(args, env=toolchain.environment(), log=report.log)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for done, _ in enumerate(pool.map(compile_one, units, objects), 1):
+            report.progress(done / (len(units) + 1))
+    return objects
+
+
+def _write_licenses(source: Path, folder: Path) -> None:
+    folder.mkdir()
+    shutil.copyfile(source / "COPYING.txt", folder / "pyinstaller.txt")
+    shutil.copyfile(source / "bootloader" / "zlib" / "LICENSE", folder / "zlib.txt")
