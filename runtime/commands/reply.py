@@ -33,7 +33,7 @@ class Answer:
 
 
 def reply(prompt: Prompt, session: Session, bounded: bool, started: float) -> None:
-    """Wait for the engine, ask it, print. `bounded`: the number of tokens is given; `started`: on the monotonic clock."""
+    """Wait for the engine, ask it, print. `bounded`: the tokens were limited; `started`: on the monotonic clock."""
     snapshot = session.engine.wait_ready()
     ready = time.monotonic() - started
     try:

@@ -60,15 +60,17 @@ def token_bytes(file: IO[bytes], architecture: str, type_k: str = "f16", type_v:
         layers, width, heads, key_heads, key, value = map(read_header(file, wanted).get, wanted)
     except HeaderError:
         return 0
-    if not isinstance(layers, int) or not isinstance(width, int) or not heads:
+    most = max(_per_layer(heads), default=0)
+    if not isinstance(layers, int) or not isinstance(width, int) or not most:
         return 0
-    size = width // max(_per_layer(heads, layers))
-    per_head = _integer(key, size) * TYPE_BYTES[type_k] + _integer(value, size) * TYPE_BYTES[type_v]
-    return int(sum(_per_layer(key_heads if key_heads is not None else heads, layers)) * per_head)
+    per_head = _integer(key, width // most) * TYPE_BYTES[type_k] + _integer(value, width // most) * TYPE_BYTES[type_v]
+    used = _per_layer(heads if key_heads is None else key_heads)
+    return int(sum(used) * (layers if len(used) == 1 else 1) * per_head)
 
 
-def _per_layer(heads: Value, layers: int) -> list[int]:
-    return heads if isinstance(heads, list) else [int(heads)] * layers
+def _per_layer(heads: Value | None) -> list[int]:
+    """One number for all layers, or one for each."""
+    return heads if isinstance(heads, list) else [heads] if isinstance(heads, int) else []
 
 
 def _integer(value: Value | None, default: int) -> int:

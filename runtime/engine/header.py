@@ -12,6 +12,7 @@ Value = int | float | bool | str | list[int]
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _LONGEST_ARRAY = 4096
+_LONGEST_SKIP = 1 << 32
 
 
 class HeaderError(ValueError):
@@ -49,13 +50,19 @@ def _array(file: IO[bytes], keep: bool) -> Value | None:
     kind, count = _number(file, "I"), _number(file, "Q")
     if kind == _STRING:
         for _ in range(count):
-            file.seek(_number(file, "Q"), 1)
+            _skip(file, _number(file, "Q"))
         return None
     code = _scalar(kind)
     if not keep or count > _LONGEST_ARRAY or code in "fd?":
-        file.seek(count * struct.calcsize(code), 1)
+        _skip(file, count * struct.calcsize(code))
         return None
     return [_unpack(file, code) for _ in range(count)]
+
+
+def _skip(file: IO[bytes], size: int) -> None:
+    if size > _LONGEST_SKIP:
+        raise HeaderError("an array is too long")
+    file.seek(size, 1)
 
 
 def _scalar(kind: int) -> str:

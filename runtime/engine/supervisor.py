@@ -124,7 +124,7 @@ class Supervisor:
             return self.snapshot()
 
     def wait_other(self, old: Snapshot, timeout: float) -> Snapshot:
-        """The first snapshot of another engine than `old`'s or of another phase; after `timeout` seconds what there is."""
+        """The first snapshot of another engine than `old`'s or of another phase; after `timeout` seconds any."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:

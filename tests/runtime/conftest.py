@@ -41,7 +41,7 @@ class Run(Protocol):
     ) -> subprocess.CompletedProcess[str]: ...
 
 
-def gguf_header(**values: int | str) -> bytes:
+def _gguf_header(**values: int | str) -> bytes:
     """A GGUF without tensors, with these keys (`__` stands for a dot)."""
     keys = b""
     for name, value in values.items():
@@ -54,7 +54,7 @@ def gguf_header(**values: int | str) -> bytes:
     return b"GGUF" + struct.pack("<IQQ", 3, 0, len(values)) + keys
 
 
-MODEL = gguf_header(
+MODEL = _gguf_header(
     general__architecture="llama",
     llama__block_count=2,
     llama__context_length=4096,
@@ -91,6 +91,12 @@ def _kit(folder: Path) -> Kit:
     }
     (folder / "kit.json").write_text(json.dumps(described))
     return Kit.read(folder)
+
+
+@pytest.fixture
+def gguf_header() -> Callable[..., bytes]:
+    """`gguf_header(llama__block_count=2, …)`: a GGUF of keys only."""
+    return _gguf_header
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,55 @@
+"""What is kept of the engine's words."""
+
+import pytest
+from mkllm.runtime.engine.log import KEPT_LINES, LONGEST_LINE, Log, Logging
+from mkllm.runtime.errors import PermissionFailure
+
+
+def fed(*pieces: bytes) -> Log:
+    log = Log()
+    for piece in pieces:
+        log.feed(piece)
+    return log
+
+
+def test_lines_may_be_cut_anywhere():
+    assert fed(b"on", b"e\ntw", b"o\r\nthr", b"ee").tail(9) == ["one", "two", "three"]
+
+
+def test_only_the_last_lines_are_kept():
+    log = fed(b"".join(b"%d\n" % number for number in range(KEPT_LINES + 50)))
+    assert log.tail(10_000)[0] == "50"
+
+
+def test_a_line_without_an_end_does_not_grow():
+    log = fed(*[b"x" * 1000] * 100)
+    assert all(len(line) <= LONGEST_LINE + 1000 for line in log.tail(1000))
+
+
+def test_trouble_is_the_last_line_that_sounds_like_it():
+    assert fed(b"loading\nerror: no such thing\nbye\n").trouble() == "error: no such thing"
+    assert fed(b"loading\nbye\n").trouble() == "bye"
+    assert fed().trouble() == ""
+
+
+def test_bytes_that_are_no_text():
+    assert fed(b"\xff\xfe\n").tail(1) == ["\ufffd\ufffd"]
+
+
+def test_file_has_all_and_is_appended_to(tmp_path):
+    for word in (b"one\n", b"two\n"):
+        log = Log(Logging(tmp_path / "log"))
+        log.begin("start")
+        log.feed(word)
+        log.close()
+    assert (tmp_path / "log").read_text() == "# start\none\n# start\ntwo\n"
+
+
+def test_verbose_goes_to_standard_error(capsys):
+    Log(Logging(verbose=True)).feed(b"seen\n")
+    assert capsys.readouterr().err == "seen\n"
+
+
+def test_a_file_that_cannot_be_written(tmp_path):
+    with pytest.raises(PermissionFailure, match="'.*nowhere/log' cannot be written"):
+        Log(Logging(tmp_path / "nowhere/log"))

@@ -1,0 +1,68 @@
+"""What follows which death of the engine."""
+
+import signal
+
+import pytest
+from mkllm.runtime.engine.verdict import MOST_STRIKES, Course, Ending, judge
+from mkllm.runtime.errors import EngineDied, EngineUnusable
+
+
+def ended(number=None, status=None, ready=None, loaded=True):
+    return Ending("it ended", number, status, loaded, ready)
+
+
+@pytest.mark.parametrize("number", [signal.SIGILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
+def test_a_crash_at_the_start_moves_on(number):
+    course = judge(ended(number), Course(), 3)
+    assert isinstance(course, Course) and course.position == 1
+
+
+def test_crashes_at_the_start_go_through_all_kernels():
+    course, positions = Course(), []
+    while isinstance(course, Course):
+        positions.append(course.position)
+        course = judge(ended(signal.SIGILL), course, 14)
+    assert positions == list(range(14))
+    assert isinstance(course, EngineUnusable)
+
+
+def test_killed_at_the_start_once_is_the_same_again_twice_is_the_next():
+    again = judge(ended(signal.SIGKILL), Course(), 3)
+    assert isinstance(again, Course) and again.position == 0
+    moved = judge(ended(signal.SIGKILL), again, 3)
+    assert isinstance(moved, Course) and moved.position == 1
+
+
+def test_killed_while_serving_is_the_same_again_a_few_times():
+    course = Course()
+    for _ in range(MOST_STRIKES - 1):
+        course = judge(ended(signal.SIGKILL, ready=1.0), course, 3)
+        assert isinstance(course, Course) and course.position == 0
+    assert isinstance(judge(ended(signal.SIGKILL, ready=1.0), course, 3), EngineDied)
+
+
+def test_a_long_good_run_forgives():
+    course = Course()
+    for _ in range(50):
+        course = judge(ended(signal.SIGKILL, ready=61.0), course, 3)
+        assert isinstance(course, Course) and course.position == 0
+
+
+def test_a_crash_while_serving_moves_on():
+    course = judge(ended(signal.SIGSEGV, ready=100.0), Course(), 3)
+    assert isinstance(course, Course) and (course.position, course.served) == (1, True)
+
+
+def test_a_crash_of_the_last_kernel_is_the_end():
+    assert isinstance(judge(ended(signal.SIGSEGV, ready=100.0), Course(2), 3), EngineDied)
+
+
+def test_a_wrong_argument_is_the_end_at_once():
+    failure = judge(ended(status=1, loaded=False), Course(), 14)
+    assert isinstance(failure, EngineUnusable) and "no other kernel would help" in str(failure)
+
+
+def test_an_error_after_loading_a_kernel_is_tried_with_one_more():
+    course = judge(ended(status=1), Course(), 14)
+    assert isinstance(course, Course) and course.position == 1
+    assert isinstance(judge(ended(status=1), course, 14), EngineUnusable)

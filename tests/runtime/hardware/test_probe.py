@@ -1,0 +1,90 @@
+"""Facts of machines that are laid out as folders."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mkllm.runtime.hardware.probe import Facts, probe
+
+CPUINFO = "processor\t: 0\nmodel name\t: A CPU\nflags\t\t: fpu avx2 fma\n\nprocessor\t: 1\nflags\t\t: other\n"
+MEMINFO = "MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    600 kB\nHugePages_Total:       0\n"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Four CPUs, two to a core, of which three may be used; nothing limits them."""
+    lay(tmp_path, "proc/cpuinfo", CPUINFO)
+    lay(tmp_path, "proc/meminfo", MEMINFO)
+    lay(tmp_path, "proc/self/cgroup", "0::/work/it\n")
+    for cpu in range(4):
+        siblings = "0-1\n" if cpu < 2 else "2-3\n"
+        lay(tmp_path, f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", siblings)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2})
+    monkeypatch.delenv("MKLLM_PROBE", raising=False)
+    return tmp_path
+
+
+def lay(root: Path, name: str, text: str) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(text)
+
+
+def test_plain_machine(root):
+    facts = probe(root)
+    assert (facts.cpu_model, facts.cpu_flags) == ("A CPU", {"fpu", "avx2", "fma"})
+    assert (facts.cpus, facts.cores, facts.cpu_quota, facts.threads) == (3, 2, None, 2)
+    assert (facts.memory_total, facts.memory_available, facts.memory_limit) == (1_024_000, 614_400, None)
+    assert facts.notes == ()
+
+
+def test_cgroup_2_limits_hold_from_any_level(root):
+    lay(root, "sys/fs/cgroup/work/cpu.max", "150000 100000\n")
+    lay(root, "sys/fs/cgroup/work/it/cpu.max", "max 100000\n")
+    lay(root, "sys/fs/cgroup/work/it/memory.max", "500000\n")
+    lay(root, "sys/fs/cgroup/work/it/memory.current", "400000\n")
+    lay(root, "sys/fs/cgroup/work/it/memory.stat", "anon 1\ninactive_file 100000\n")
+    facts = probe(root)
+    assert (facts.cpu_quota, facts.threads) == (1.5, 1)
+    assert (facts.memory_limit, facts.memory_available) == (500_000, 200_000)
+
+
+def test_cgroup_1_limits(root):
+    lay(root, "proc/self/cgroup", "4:cpu,cpuacct:/work\n3:memory:/work\n2:freezer:/work\n")
+    lay(root, "sys/fs/cgroup/cpu,cpuacct/work/cpu.cfs_quota_us", "100000\n")
+    lay(root, "sys/fs/cgroup/cpu,cpuacct/work/cpu.cfs_period_us", "100000\n")
+    lay(root, "sys/fs/cgroup/memory/work/memory.limit_in_bytes", "300000\n")
+    lay(root, "sys/fs/cgroup/memory/work/memory.usage_in_bytes", "100000\n")
+    lay(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", str(0x7FFFFFFFFFFFF000))
+    facts = probe(root)
+    assert (facts.cpu_quota, facts.threads) == (1.0, 1)
+    assert (facts.memory_limit, facts.memory_available) == (300_000, 200_000)
+
+
+def test_quota_of_less_than_a_cpu_still_gives_a_thread():
+    assert Facts(cores=8, cpu_quota=0.5).threads == 1
+
+
+@pytest.mark.parametrize("broken", ["", "nonsense\n", "MemTotal: many kB\n"])
+def test_never_raises(tmp_path, monkeypatch, broken):
+    monkeypatch.delenv("MKLLM_PROBE", raising=False)
+    lay(tmp_path, "proc/meminfo", broken)
+    lay(tmp_path, "proc/self/cgroup", broken)
+    facts = probe(tmp_path)
+    assert facts.threads >= 1 and facts.memory_available == 0
+    assert any(note.startswith("memory unknown") for note in facts.notes)
+
+
+def test_a_machine_can_be_played(root, tmp_path, monkeypatch):
+    lay(tmp_path, "machine.json", json.dumps({"cpu_flags": ["avx512f"], "cores": 64, "machine": "riscv64"}))
+    monkeypatch.setenv("MKLLM_PROBE", str(tmp_path / "machine.json"))
+    facts = probe(root)
+    assert (facts.machine, facts.cores, facts.cpu_flags) == ("riscv64", 64, {"avx512f"})
+    assert facts.memory_total == 1_024_000
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"colour": "red"}'])
+def test_a_bad_play_is_named_and_not_used(root, tmp_path, monkeypatch, text):
+    lay(tmp_path, "machine.json", text)
+    monkeypatch.setenv("MKLLM_PROBE", str(tmp_path / "machine.json"))
+    facts = probe(root)
+    assert facts.cores == 2 and "is not used" in facts.notes[-1]
