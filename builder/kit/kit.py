@@ -80,11 +80,14 @@ AGAIN = "remove that folder and run `mkllm kit build`, or install the kit's whee
 
 
 def _parse(path: Path, info: Any) -> Kit:
+    versions = {_text(name): _text(value) for name, value in info["versions"].items()}
+    if not {"llama_cpp", "python"} <= versions.keys():
+        raise KeyError
     return Kit(
         path=path,
         id=_text(info["id"]),
         target=_text(info["target"]),
-        versions={_text(name): _text(value) for name, value in info["versions"].items()},
+        versions=versions,
         glibc=_text(info["glibc"]),
         engine_program=_text(info["engine"]["program"]),
         engine_libraries=tuple(_text(name) for name in info["engine"]["libraries"]),

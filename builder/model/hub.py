@@ -34,7 +34,7 @@ COMMIT_DIGITS = 40
 class Fetched:
     """A model file in the cache, its other parts beside it.
 
-    `revision` is the commit, `file` the name in the repository, `sha256` what the hub promises (None where it does not).
+    `revision` is the commit, `file` the name in the repository, `sha256` what the hub promises, or None.
     """
 
     path: Path

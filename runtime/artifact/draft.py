@@ -11,7 +11,7 @@ from pathlib import Path
 from mkllm.runtime.errors import NoSpace, PermissionFailure, RuntimeFailure, TargetExists
 
 MAX_NAME = 255
-INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class Draft:

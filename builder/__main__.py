@@ -1,0 +1,5 @@
+"""`python -m mkllm.builder` is `mkllm`."""
+
+from mkllm.builder.cli import main
+
+main()

@@ -1,0 +1,111 @@
+"""`mkllm build`: from a model reference to an artifact, one step after the other."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mkllm.builder.errors import WrongHash
+from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.store import find_kit
+from mkllm.builder.model import vocabulary
+from mkllm.builder.model.reference import Source, resolve
+from mkllm.builder.progress import Output
+from mkllm.builder.target import check_path, check_source, check_space, check_system
+from mkllm.builder.version import version
+from mkllm.builder.writer import size_of, write
+from mkllm.runtime.artifact import manifest as man
+from mkllm.runtime.artifact.manifest import Blob, Defaults, Manifest, Member
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; None where the choice is left to mkllm."""
+
+    model: str
+    path: Path | None
+    system: str | None
+    name: str | None
+    defaults: Defaults
+    force: bool
+
+
+@dataclass(frozen=True)
+class Made:
+    """The artifact that was written."""
+
+    path: Path
+    size: int
+    manifest: Manifest
+
+
+def build(request: Request, output: Output) -> Made:
+    """Build an artifact. Everything that can be refused is refused before anything is written."""
+    system = check_system(request.system, request.path)
+    if request.path:
+        check_path(request.path, request.force)
+    kit = find_kit(system)
+    kit.verify()
+    source = resolve(request.model, output)
+    path = request.path or Path(source.name)
+    check_path(path, request.force)
+    check_source(path, source.weights)
+    vocabulary.check(kit, source.path)
+    _warn(request, source, output)
+    return make(path, kit, source, request, output)
+
+
+def make(path: Path, kit: Kit, source: Source, request: Request, output: Output) -> Made:
+    """Write the artifact of a checked model."""
+    needed = size_of(kit, source.weights)
+    check_space(path, needed)
+
+    def describe(boot: Blob, pkg: Blob, members: tuple[Member, ...]) -> Manifest:
+        return _manifest(kit, source, request, boot, pkg, members)
+
+    with output.task(f"writing {path.name}", needed) as advance:
+        manifest = write(path, kit, source.weights, describe, force=request.force, progress=advance)
+    return Made(path, os.path.getsize(path), manifest)
+
+
+def _warn(request: Request, source: Source, output: Output) -> None:
+    trained, wanted = source.model.context, request.defaults.context
+    if wanted and wanted > trained:
+        output.note(f"note: a context of {wanted} tokens was asked for, but the model was trained with {trained}")
+    if not source.model.chat_template:
+        output.note("note: the model has no chat template; a general one will be used, or give --engine-arg")
+
+
+def _manifest(
+    kit: Kit, source: Source, request: Request, boot: Blob, pkg: Blob, members: tuple[Member, ...]
+) -> Manifest:
+    return Manifest(
+        created_by=f"mkllm {version()}",
+        name=request.name or source.name,
+        target=kit.target,
+        kit=man.Kit(kit.id, kit.versions["llama_cpp"], kit.versions["python"], kit.glibc),
+        model=source.model,
+        defaults=request.defaults,
+        engine=man.Engine(kit.engine_program, kit.engine_libraries),
+        backends=tuple(man.Backend(name, member) for name, member in kit.backends),
+        members=members,
+        bootloader=boot,
+        pkg=pkg,
+        provenance=_provenance(source, members[0].sha256),
+    )
+
+
+def _provenance(source: Source, sha256: str) -> man.Provenance:
+    origin = source.origin
+    if origin.sha256 not in (None, sha256):
+        raise WrongHash(
+            f"{str(source.path.resolve())!r} has the SHA-256 {sha256}, the hub promised {origin.sha256}: "
+            "remove that file and run the command again"
+        )
+    return man.Provenance(
+        reference=origin.reference,
+        source=origin.source,
+        sha256=sha256,
+        repository=origin.repository,
+        revision=origin.revision,
+        file=origin.file,
+    )

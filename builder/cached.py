@@ -1,0 +1,64 @@
+"""Artifacts that `mkllm run` made: one for each model, kept under everything that it was made of."""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from mkllm.builder import cache
+from mkllm.builder.build import Request, make
+from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.store import find_kit
+from mkllm.builder.model import vocabulary
+from mkllm.builder.model.reference import Source, resolve
+from mkllm.builder.progress import Output
+from mkllm.builder.target import LINUX
+from mkllm.builder.version import version
+from mkllm.runtime.artifact.manifest import Defaults
+from mkllm.runtime.artifact.reader import open_artifact
+from mkllm.runtime.errors import NotAnArtifact
+
+KEY_DIGITS = 16
+
+
+def cached_artifact(model: str, output: Output) -> Path:
+    """The path of an artifact of that model in the cache, built now unless it is there. Raises a BuilderFailure."""
+    kit = find_kit(LINUX)
+    kit.verify()
+    source = resolve(model, output)
+    place = cache.folder("artifacts") / f"{_prefix(source)}{_key(source, kit)}"
+    if not _is_whole(place):
+        vocabulary.check(kit, source.path)
+        make(place, kit, source, Request(model, place, None, None, Defaults(), force=True), output)
+        _remove_older(place, _prefix(source))
+    return place
+
+
+def _prefix(source: Source) -> str:
+    """Names the model, and where it is from, so that a changed one replaces what was built of it before."""
+    where = json.dumps([str(source.path.absolute()), source.origin.reference])
+    name = re.sub(r"[^\w.-]", "_", source.name)[:100]
+    return f"{name}-{hashlib.sha256(where.encode()).hexdigest()[:8]}-"
+
+
+def _key(source: Source, kit: Kit) -> str:
+    stamps = [[str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in sorted(source.weights.files)]
+    text = json.dumps([stamps, source.origin.revision, kit.id, version()])
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+
+
+def _is_whole(place: Path) -> bool:
+    if not place.exists():
+        return False
+    try:
+        open_artifact(place).close()
+    except NotAnArtifact:
+        return False
+    return True
+
+
+def _remove_older(place: Path, prefix: str) -> None:
+    for path in place.parent.iterdir():
+        if path.name.startswith(prefix) and path != place:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""`mkllm`: starts the command and is the one place that prints failures (spec/errors.md)."""
+
+import contextlib
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from click import ClickException
+
+PIPE_CLOSED = 141  # as a program that dies of SIGPIPE
+STOPS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "its terminal was closed"}
+
+
+class Stopped(BaseException):
+    """A signal asks this process to end."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@dataclass
+class Settings:
+    """Options of every command."""
+
+    debug: bool = False
+    quiet: bool = False
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    for number in STOPS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+    sys.exit(_run(args))
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(signal.Signals(number))
+
+
+def _run(args: list[str] | None) -> int:
+    settings = Settings()
+    try:
+        from mkllm.builder.commands.root import root
+
+        result = root.main(args, prog_name="mkllm", standalone_mode=False, obj=settings)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except Stopped as stopped:
+        _say(STOPS[stopped.number])
+        return 128 + stopped.number
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except Exception as error:
+        if settings.debug:
+            raise
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Print the sentence for a failure; returns its exit code."""
+    import click
+
+    from mkllm.builder.errors import BuilderFailure
+    from mkllm.runtime.errors import RuntimeFailure
+
+    if isinstance(error, (BuilderFailure, RuntimeFailure)):
+        _say(str(error))
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        return _usage(error)
+    if isinstance(error, OSError):
+        _say(f"{error.strerror or error}: {error.filename!r}" if error.filename else str(error))
+        return 1
+    _say(f"a defect of mkllm's own ({type(error).__name__}: {error}): please report it, with what --debug prints")
+    return 1
+
+
+def _usage(error: "ClickException") -> int:
+    context = getattr(error, "ctx", None)
+    hint = f"; see `{context.command_path} --help`" if context else ""
+    _say(error.format_message().rstrip(".") + hint)
+    return error.exit_code
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"mkllm: {text}", file=sys.stderr, flush=True)

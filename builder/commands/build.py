@@ -1,0 +1,65 @@
+"""`mkllm build MODEL -o FILE`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mkllm.builder.commands.common import common_options, output
+from mkllm.builder.commands.defaults import defaults, defaults_options
+
+if TYPE_CHECKING:
+    from mkllm.runtime.artifact.manifest import Manifest
+
+MAX_NAME = 100
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "-o", "--output", "path", type=click.Path(path_type=Path), help="The file to make; default: the model's name."
+)
+@click.option("--name", help="What the artifact calls itself, and its model in the API; default: the model's name.")
+@defaults_options
+@click.option("--target", help="The system that it will run on.  [default: linux-x86_64]")
+@click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
+@common_options
+def build(
+    model: str, path: Path | None, name: str | None, target: str | None, force: bool, as_json: bool, **values: Any
+) -> None:
+    """Make one executable file out of MODEL.
+
+    MODEL is `demo`, a local .gguf file (of a split one, any part), or hf:organisation/repository/file.gguf[@revision].
+    """
+    from mkllm.builder.build import Request, build
+
+    request = Request(model, path, target, _name(name), defaults(values), force)
+    made = build(request, output())
+    if as_json:
+        facts = {"path": str(made.path.absolute()), "size": made.size, "manifest": json.loads(made.manifest.to_bytes())}
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    elif not output().quiet:
+        _tell(made.path, made.size, made.manifest)
+
+
+def _tell(path: Path, size: int, manifest: "Manifest") -> None:
+    from mkllm.builder import progress
+
+    model, kit = manifest.model, manifest.kit
+    command = str(path) if path.is_absolute() or path.parent != Path() else f"./{path}"
+    click.echo(
+        f"{path}: {progress.size(size)}; {manifest.name}, {model.architecture}, {model.parameters / 1e6:,.1f} M parameters,"
+        f" {model.quantization}, context {manifest.defaults.context or model.context}; {manifest.target}, kit {kit.id}"
+    )
+    click.echo(f"chat page and API:  {command}")
+    click.echo(f'one answer:         {command} -p "Hello"')
+
+
+def _name(name: str | None) -> str | None:
+    if name is not None and not (name.strip() and name.isprintable() and len(name) <= MAX_NAME):
+        raise click.BadParameter(
+            f"{name!r} is empty, too long or not printable: give a short name", param_hint="--name"
+        )
+    return name

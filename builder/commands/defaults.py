@@ -1,0 +1,101 @@
+"""Options of `mkllm build` that become defaults of the artifact; every one can be overridden when it runs."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mkllm.runtime.artifact.manifest import Defaults
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INT32 = 2**31 - 1
+MAX_PROMPT = 1 << 20  # bytes
+OWN_ARGS = {"-m": "MODEL", "--model": "MODEL", "--host": "--host", "--port": "--port", "-c": "--ctx-size"} | {
+    "--ctx-size": "--ctx-size"
+}
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; neither infinite nor `nan`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number in the range {self._describe_range()}", param, ctx)
+        return number
+
+
+SAMPLING = {
+    "temperature": (FiniteRange(0, 100), "Randomness; 0 always takes the likeliest token."),
+    "top_p": (FiniteRange(0, 1), "Sample from the likeliest tokens with this much probability together."),
+    "top_k": (click.IntRange(0, INT32), "Sample from this many likeliest tokens; 0 is all."),
+    "min_p": (FiniteRange(0, 1), "Sample from tokens at least this likely, relative to the likeliest."),
+    "repeat_penalty": (FiniteRange(0, 100, min_open=True), "Make repetitions less likely; 1 does nothing."),
+    "seed": (click.IntRange(-1, 2**32 - 1), "Seed of the random numbers; -1 takes another one each time."),
+}
+
+
+def defaults_options(function: F) -> F:
+    """Add the options; `defaults` makes their values into what the manifest holds."""
+    options = [
+        click.option("--system", "--system-prompt", metavar="TEXT", help="System prompt, or @FILE to read it from."),
+        click.option(
+            "--ctx-size", type=click.IntRange(1, INT32), metavar="TOKENS", help="Context; default: the model's."
+        ),
+        *(click.option(f"--{name.replace('_', '-')}", type=kind, help=text) for name, (kind, text) in SAMPLING.items()),
+        click.option("--host", default="127.0.0.1", show_default=True, help="Address that the artifact listens on."),
+        click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 is any."),
+        click.option(
+            "--engine-arg", multiple=True, metavar="ARG", help="Argument for the engine as it is; repeatable."
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def defaults(values: dict[str, Any]) -> Defaults:
+    """The defaults in the values of those options."""
+    return Defaults(
+        system_prompt=_system_prompt(values["system"]),
+        context=values["ctx_size"],
+        sampling={name: values[name] for name in SAMPLING if values[name] is not None},
+        host=_host(values["host"]),
+        port=values["port"],
+        engine_args=tuple(_engine_arg(arg) for arg in values["engine_arg"]),
+    )
+
+
+def _system_prompt(text: str | None) -> str | None:
+    if text is None or not text.startswith("@"):
+        return text
+    path = Path(text[1:])
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise click.BadParameter(
+            f"{str(path)!r} cannot be read ({reason}): name a text file", param_hint="--system"
+        ) from None
+    if len(data) > MAX_PROMPT:
+        raise click.BadParameter(f"{str(path)!r} is longer than 1 MiB: name a shorter text", param_hint="--system")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise click.BadParameter(f"{str(path)!r} is not UTF-8 text: name a text file", param_hint="--system") from None
+
+
+def _host(text: str) -> str:
+    if not text or not text.isprintable() or any(letter in text for letter in " /@"):
+        raise click.BadParameter(f"{text!r} is not an address: give one such as 0.0.0.0", param_hint="--host")
+    return text
+
+
+def _engine_arg(text: str) -> str:
+    name = text.split("=")[0]
+    if name in OWN_ARGS:
+        raise click.BadParameter(f"{text!r} is set by mkllm itself: use {OWN_ARGS[name]}", param_hint="--engine-arg")
+    return text

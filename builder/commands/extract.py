@@ -1,0 +1,28 @@
+"""`mkllm extract FILE [MEMBER]`: a member of an artifact, bit for bit."""
+
+from pathlib import Path
+
+import click
+
+from mkllm.builder.commands.common import common_options, output
+from mkllm.runtime.artifact.manifest import WEIGHTS
+from mkllm.runtime.artifact.reader import open_artifact
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("member", default=WEIGHTS)
+@click.option(
+    "-o", "--output", "path", type=click.Path(path_type=Path), help="File or folder; default: the member's name."
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
+@common_options
+def extract(file: Path, member: str, path: Path | None, force: bool) -> None:
+    """Take MEMBER out of the artifact FILE; by default the model, as the GGUF file that it was built from."""
+    from mkllm.runtime.artifact.extract import extract
+
+    with open_artifact(file) as artifact:
+        with output().task(f"extracting {member}", artifact.member(member).size) as advance:
+            made = extract(artifact, member, path, advance, force=force)
+    if not output().quiet:
+        click.echo(made)

@@ -1,0 +1,87 @@
+"""`mkllm inspect FILE`: what the manifest says; verifies nothing."""
+
+import json
+from pathlib import Path
+
+import click
+
+from mkllm.builder.commands.common import common_options
+from mkllm.builder.progress import size
+from mkllm.runtime.artifact.manifest import Manifest
+from mkllm.runtime.artifact.reader import open_artifact
+
+LONGEST = 200
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest.")
+@common_options
+def inspect(file: Path, as_json: bool) -> None:
+    """Show what the artifact FILE holds: model, defaults, kit, backends, members."""
+    with open_artifact(file) as artifact:
+        manifest, length = artifact.manifest, artifact.size
+    if as_json:
+        click.echo(
+            json.dumps({"path": str(file), "size": length, "manifest": json.loads(manifest.to_bytes())}, indent=2)
+        )
+        return
+    rows = [("file", f"{file}, {size(length)}"), *_model(manifest), *_defaults(manifest), *_kit(manifest)]
+    _print(rows, [(member.name, size(member.size), member.sha256[:16]) for member in manifest.members])
+
+
+def _model(manifest: Manifest) -> list[tuple[str, str]]:
+    model, origin = manifest.model, manifest.provenance
+    source = [origin.reference, *(f"revision {origin.revision}" for _ in range(1) if origin.revision)]
+    return [
+        ("name", manifest.name),
+        ("model", f"{model.title or '(no title)'}: {model.architecture}, {model.parameters:,} parameters"),
+        ("quantization", model.quantization),
+        ("context", f"{model.context} tokens trained"),
+        ("chat template", "yes" if model.chat_template else "no"),
+        ("licence", model.license or "not stated"),
+        ("from", f"{', '.join(source)}; SHA-256 {origin.sha256}"),
+    ]
+
+
+def _defaults(manifest: Manifest) -> list[tuple[str, str]]:
+    chosen = manifest.defaults
+    prompt = chosen.system_prompt
+    return [
+        ("system prompt", "none" if prompt is None else prompt[:LONGEST] + ("…" if len(prompt) > LONGEST else "")),
+        ("context in use", f"{chosen.context or manifest.model.context} tokens"),
+        (
+            "sampling",
+            ", ".join(f"{name} {value}" for name, value in chosen.sampling.items()) or "the engine's defaults",
+        ),
+        ("address", f"{chosen.host}:{chosen.port}"),
+        ("engine arguments", " ".join(chosen.engine_args) or "none"),
+    ]
+
+
+def _kit(manifest: Manifest) -> list[tuple[str, str]]:
+    kit = manifest.kit
+    return [
+        ("made by", manifest.created_by),
+        ("runs on", f"{manifest.target}, glibc {kit.glibc} or newer"),
+        ("kit", f"{kit.id}, llama-cpp-python {kit.llama_cpp}, Python {kit.python}"),
+        ("backends", ", ".join(backend.name for backend in manifest.backends)),
+    ]
+
+
+def _print(rows: list[tuple[str, str]], members: list[tuple[str, str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    facts = Table(show_header=False, box=None)
+    for name, value in rows:
+        facts.add_row(name, Text(value))
+    contents = Table("member", "size", "SHA-256", box=None)
+    contents.columns[1].justify = "right"
+    for row in members:
+        contents.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    console.print(facts)
+    console.print()
+    console.print(contents)

@@ -1,0 +1,57 @@
+"""The group of all commands: knows their names and one line about each, imports none until it is called."""
+
+import importlib
+
+import click
+
+from mkllm.builder.commands.common import common_options
+from mkllm.builder.version import version
+
+COMMANDS = {
+    "build": ("mkllm.builder.commands.build:build", "Make one executable file out of a model."),
+    "run": ("mkllm.builder.commands.run:run", "Build a model into the cache and run it."),
+    "inspect": ("mkllm.builder.commands.inspect:inspect", "Show what an artifact holds."),
+    "verify": ("mkllm.builder.commands.verify:verify", "Compare every byte of an artifact with what was built."),
+    "extract": ("mkllm.builder.commands.extract:extract", "Take the model, or another member, out of an artifact."),
+    "kit": ("mkllm.builder.kit.cli:kit", "Build, list and show kits."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(COMMANDS)}"
+            raise click.UsageError(f"there is no command {args[0]!r}: {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version(), message="%(prog)s %(version)s")
+@common_options
+def root() -> None:
+    """Make one executable file out of a language model.
+
+    `mkllm build demo` makes a file that runs, with its chat page, on a machine with nothing installed and no network.
+    """

@@ -1,0 +1,24 @@
+"""`mkllm run MODEL [ARGS]…`: builds into the cache, once for each model and kit, and becomes the artifact."""
+
+import os
+import sys
+
+import click
+
+from mkllm.builder.commands.common import common_options, output
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("model")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@common_options
+def run(model: str, args: tuple[str, ...]) -> None:
+    """Build MODEL into the cache, if it is not there yet, and run it with ARGS.
+
+    Everything behind MODEL goes to the artifact, such as `mkllm run demo -p "Hello"`.
+    """
+    from mkllm.builder.cached import cached_artifact
+
+    path = cached_artifact(model, output())
+    sys.stdout.flush()
+    os.execv(path, [str(path), *args])

@@ -1,0 +1,92 @@
+"""What MODEL on the command line stands for: `demo`, a local GGUF file, or a file on the hub."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from mkllm.builder.errors import ModelNotFound
+from mkllm.builder.model.facts import facts
+from mkllm.builder.model.hub_reference import PREFIX, parse
+from mkllm.builder.model.split import NAME, merged, read_parts
+from mkllm.builder.model.weights import Weights
+from mkllm.builder.progress import Output
+from mkllm.runtime.artifact.manifest import Model
+
+DEMO = "demo"
+DEMO_FILE = Path(__file__).resolve().parent.parent / "demo" / "demo.gguf"
+SUFFIX = ".gguf"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights came from, as the manifest tells it; `sha256` is what they must have, None if nobody promised."""
+
+    reference: str
+    source: str
+    repository: str | None = None
+    revision: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model found: its first file, its bytes, its facts, where it is from, and what to call it."""
+
+    path: Path
+    weights: Weights
+    model: Model
+    origin: Origin
+    name: str
+
+
+def resolve(text: str, output: Output) -> Source:
+    """Find a model, downloading it if need be, and check it. Raises a BuilderFailure."""
+    if text == DEMO:
+        return _source(DEMO_FILE, Origin(DEMO, "demo"), DEMO)
+    if text.startswith(PREFIX):
+        return _from_hub(text, output)
+    path = Path(text)
+    if not path.exists() and not text.endswith(SUFFIX):
+        raise ModelNotFound(f"there is no model {text!r}: {_suggestion(path)}")
+    return _source(path, Origin(path.name, "file", file=path.name), _stem(path.name))
+
+
+def _from_hub(text: str, output: Output) -> Source:
+    reference = parse(text)
+    from mkllm.builder.model.hub import fetch  # half a second of imports that local files do not need
+
+    fetched = fetch(reference, output)
+    split = NAME.fullmatch(fetched.path.name)
+    origin = Origin(
+        reference=text,
+        source="hf",
+        repository=fetched.repository,
+        revision=fetched.revision,
+        file=fetched.file,
+        sha256=None if split else fetched.sha256,  # parts were checked one by one
+    )
+    return _source(fetched.path, origin, _stem(fetched.path.name))
+
+
+def _source(path: Path, origin: Origin, name: str) -> Source:
+    parts = read_parts(path)
+    tensors = [tensor for part in parts for tensor in part.tensors]
+    return Source(parts[0].path, merged(parts), facts(parts[0], tensors), origin, name)
+
+
+def _stem(name: str) -> str:
+    """A file's name without `.gguf` and the number of a part."""
+    match = NAME.fullmatch(name)
+    return match["stem"] if match else name.removesuffix(SUFFIX)
+
+
+def _suggestion(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path()
+    try:
+        known = [DEMO, *sorted(str(found) for found in folder.glob(f"*{SUFFIX}"))]
+    except OSError:
+        known = [DEMO]
+    near = difflib.get_close_matches(str(path), known, 1, 0.5)
+    forms = f"name a .gguf file, {PREFIX}organisation/repository/file.gguf, or {DEMO!r}"
+    return f"did you mean {near[0]!r}? Else {forms}" if near else forms

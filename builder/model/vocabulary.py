@@ -1,0 +1,78 @@
+"""Asks llama.cpp itself, as compiled for the kit, whether it can read a model's header and vocabulary.
+
+It runs as a program of its own, so that an abort in there becomes a sentence; the weights are not read.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from mkllm.builder.errors import NoKit, UnusableModel
+from mkllm.builder.kit.kit import Kit
+
+SECONDS = 120
+ERROR_LEVEL = 4
+REFUSED = 3
+
+
+def check(kit: Kit, path: Path) -> None:
+    """Raise UnusableModel when the kit's llama.cpp refuses the model; do nothing if the kit has no bindings."""
+    if not (kit.path / "bindings").is_dir():
+        return
+    command = [sys.executable, "-P", "-m", __name__, str(kit.path), str(path)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise _refused(path, f"it was still reading after {SECONDS} s") from None
+    if done.returncode == REFUSED:
+        raise _refused(path, done.stdout.strip() or "it gives no reason")
+    if done.returncode < 0:
+        raise _refused(path, f"it dies of {signal.Signals(-done.returncode).name}")
+    if done.returncode:
+        raise _failed(kit, done.stderr)
+
+
+def _refused(path: Path, why: str) -> UnusableModel:
+    return UnusableModel(f"the engine cannot load {str(path)!r} ({why}): get another version of this model")
+
+
+def _failed(kit: Kit, text: str) -> NoKit:
+    last = text.strip().splitlines()[-1:] or ["no message"]
+    return NoKit(f"the bindings of the kit {kit.id} do not work here ({last[0]}): run `mkllm kit build` again")
+
+
+def main(kit: Path, path: Path) -> int:
+    """Load the vocabulary; print the reason and return REFUSED when that fails."""
+    from mkllm.builder.kit.bindings import load
+
+    library = load(kit)
+    messages: list[str] = []
+
+    def note(level: int, text: bytes, data: object) -> None:
+        if level == ERROR_LEVEL:
+            messages.append(text.decode(errors="replace").strip())
+
+    callback = library.llama_log_callback(note)
+    library.llama_log_set(callback, ctypes.c_void_p(0))
+    parameters = library.llama_model_default_params()
+    parameters.vocab_only = True
+    model = library.llama_model_load_from_file(os.fsencode(path), parameters)
+    if model:
+        return 0
+    print(_reason(messages))
+    return REFUSED
+
+
+def _reason(messages: list[str]) -> str:
+    """The most telling of the library's messages: the first, without the name of the function."""
+    told = [message for message in messages if message]
+    return told[0].split(": ", 1)[-1] if told else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,56 @@
+"""Checks where an artifact is to be written, before anything slow is done; writes nothing."""
+
+import os
+from pathlib import Path
+
+from mkllm.builder.errors import NoKit, NoSpace, PermissionFailure, TargetExists
+from mkllm.builder.model.weights import Weights
+from mkllm.builder.progress import size
+
+LINUX = "linux-x86_64"
+WINDOWS_SUFFIX = ".exe"
+
+
+def check_system(system: str | None, path: Path | None) -> str:
+    """The system to build for: `system`, or what the name `path` implies. Raises NoKit for an unknown one."""
+    implied = "windows-x86_64" if path and path.suffix.lower() == WINDOWS_SUFFIX else LINUX
+    chosen = system or implied
+    if chosen == LINUX:
+        return chosen
+    why = "" if system else f", which the name {str(path)!r} asks for"
+    hint = f"choose --target {LINUX}" if system else f"choose another name, or --target {LINUX}"
+    raise NoKit(f"this version cannot build for {chosen!r}{why}: {hint}")
+
+
+def check_path(path: Path, force: bool) -> None:
+    """Raise TargetExists or PermissionFailure when a file cannot be made at `path`."""
+    if path.is_dir():
+        raise TargetExists(f"{str(path)!r} is a folder: name a file with -o, such as {str(path / 'model')!r}")
+    if os.path.lexists(path) and not force:
+        raise TargetExists(f"{str(path)!r} exists already: choose another name with -o, or overwrite it with --force")
+    if path.exists() and not path.is_file():
+        raise TargetExists(f"{str(path)!r} is not a file: choose another name with -o")
+    folder = path.parent
+    if not folder.is_dir():
+        raise PermissionFailure(f"{str(path)!r} cannot be written: there is no folder {str(folder)!r}; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionFailure(
+            f"{str(path)!r} cannot be written: {str(folder)!r} is not writable; choose another folder"
+        )
+
+
+def check_source(path: Path, weights: Weights) -> None:
+    """Raise TargetExists when the target is one of the model's own files, under whatever name."""
+    if path.exists() and any(os.path.samefile(path, file) for file in weights.files):
+        raise TargetExists(f"{str(path)!r} is the model itself: choose another name with -o")
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Raise NoSpace when less than `needed` bytes are free where `path` is to be."""
+    status = os.statvfs(path.parent)
+    free = status.f_bavail * status.f_frsize
+    if free < needed:
+        raise NoSpace(
+            f"no space for {str(path)!r}: {size(needed)} are needed and {size(free)} are free; "
+            "free some, or choose another disk with -o"
+        )
