@@ -67,8 +67,10 @@ def compile_module(places: Places, variant: str, compilers: tuple[str, str], fla
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: subprocess.run(job, check=True, cwd=places.build), jobs))
     module = out / f"libggml-cpu-{variant}.so"
-    link = [compilers[1], "-shared", "-s", "-o", module, *(job[job.index("-o") + 1] for job in jobs)]
-    subprocess.run([*link, "-Wl,-Bsymbolic", places.build / "bin" / "libggml-base.so", "-lpthread", "-lm"], check=True)
+    objects = [job[job.index("-o") + 1] for job in jobs]
+    libraries = [str(places.build / "bin" / "libggml-base.so"), "-lpthread", "-lm"]
+    link = [compilers[1], "-shared", "-s", "-Wl,-Bsymbolic", "-o", str(module), *objects, *libraries]
+    subprocess.run(link, check=True)
     return module
 
 
