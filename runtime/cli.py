@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.exceptions import Exit
 from mkllm.runtime import options
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.own_file import own_file, own_name
@@ -200,9 +201,9 @@ def main(words: Sequence[str]) -> int:
 
 def _run(words: Sequence[str], name: str, invocation: Invocation) -> int:
     try:
-        return program.main(args=list(words), prog_name=name, standalone_mode=False, obj=invocation) or 0
-    except click.Abort:
-        return INTERRUPTED
+        return _invoke(words, name, invocation)
+    except Exit as end:
+        return end.exit_code
     except click.ClickException as failure:
         return _report(name, _usage(failure), failure.exit_code, invocation)
     except RuntimeFailure as failure:
@@ -212,6 +213,13 @@ def _run(words: Sequence[str], name: str, invocation: Invocation) -> int:
     except Exception as defect:
         text = f"a defect of this program's own: {type(defect).__name__}: {defect}; --debug shows where it happened"
         return _report(name, text, DEFECT, invocation)
+
+
+def _invoke(words: Sequence[str], name: str, invocation: Invocation) -> int:
+    """Not by click's own `main`, which has its own way with Ctrl-C and with readers that went away."""
+    with program.make_context(name, list(words), obj=invocation) as ctx:
+        code: int | None = program.invoke(ctx)
+        return code or 0
 
 
 def _usage(failure: click.ClickException) -> str:

@@ -60,8 +60,8 @@ def arguments(manifest: Manifest, options: EngineOptions, context: int, threads:
     words = ["serve", "-m", f"embedded:{manifest.model.member}", "--alias", options.alias or manifest.name]
     words += ["--ctx-size", str(context), "--threads", str(options.threads or threads)]
     words += ["--no-ui", "--offline", "--fit", "off"]
-    # Repacking copies the weights, takes seconds to load and is slower for some of them; mapped they are ready at once, and
-    # shared by all who run this file. `-- --repack` asks for it.
+    # Repacking copies the weights, takes seconds to load and is slower for some of them; mapped they are ready at once,
+    # and shared by all who run this file. `-- --repack` asks for it.
     words.append("--no-repack")
     if options.threads_batch:
         words += ["--threads-batch", str(options.threads_batch)]

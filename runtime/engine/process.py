@@ -31,7 +31,7 @@ class Status:
     """How far a run has come. `progress` (0 to 1) of reading weights; `ended` is set once it is over."""
 
     progress: float = 0.0
-    backends: tuple[str, ...] = ()
+    kernel_tried: bool = False
     loaded: bool = False
     ready: bool = False
     ended: Ending | None = None
@@ -166,8 +166,8 @@ class Engine:
             self._now(replace(self.status, progress=float(event["value"])))
         elif event["event"] == "loaded":
             self._now(replace(self.status, loaded=True, progress=1.0))
-        elif event["event"] == "backend" and event["loaded"]:
-            self._now(replace(self.status, backends=(*self.status.backends, str(event["file"]))))
+        elif event["event"] == "backend":
+            self._now(replace(self.status, kernel_tried=True))
 
     def _now(self, status: Status) -> None:
         self.status = status
@@ -194,7 +194,7 @@ class Engine:
             sentence=f"the engine with {self.kernel} {how} {phase}" + (f": {words!r:.300}" if words else ""),
             signal=number,
             status=None if number else returncode,
-            backend_loaded=bool(self.status.backends),
+            kernel_tried=self.status.kernel_tried,
             ready_seconds=None if self._ready_at is None else time.monotonic() - self._ready_at,
         )
 

@@ -16,13 +16,13 @@ FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.
 class Ending:
     """How one run of the engine ended. `ready_seconds` is how long it had served, None if it never did.
 
-    `signal` or `status` is set. `sentence` says it all to a person. `backend_loaded`: it came as far as loading one.
+    `signal` or `status` is set. `sentence` says it all to a person. `kernel_tried`: it came as far as that.
     """
 
     sentence: str
     signal: int | None
     status: int | None
-    backend_loaded: bool
+    kernel_tried: bool
     ready_seconds: float | None
 
     @property
@@ -49,7 +49,7 @@ class Course:
 def judge(ending: Ending, course: Course, total: int) -> Course | RuntimeFailure:
     """The course to start again with, or the failure to end with. `total` is the number of backends in the ranking."""
     course = _counted(ending, course)
-    if not ending.from_outside and ending.ready_seconds is None and not ending.backend_loaded and ending.signal is None:
+    if not ending.from_outside and ending.ready_seconds is None and not ending.kernel_tried and ending.signal is None:
         return _given_up(ending, course, "no other kernel would help")
     if course.strikes >= MOST_STRIKES and course.served:
         return _given_up(ending, course, f"{course.strikes} times in a row")

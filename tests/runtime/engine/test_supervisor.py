@@ -1,0 +1,213 @@
+"""The engine of one launch over its restarts; the engines are fake but real processes."""
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+from mkllm.runtime.artifact.manifest import WEIGHTS
+from mkllm.runtime.artifact.reader import open_artifact
+from mkllm.runtime.engine.client import Client
+from mkllm.runtime.engine.log import Log
+from mkllm.runtime.engine.modules import Modules
+from mkllm.runtime.engine.placed import Weights
+from mkllm.runtime.engine.supervisor import Plan, Supervisor
+from mkllm.runtime.errors import EngineDied, EngineUnusable, NotAnArtifact, RequestRefused
+from mkllm.runtime.hardware.probe import probe
+from mkllm.runtime.hardware.rank import rank
+from mkllm.runtime.home import Home
+
+SECONDS = 20.0
+
+
+@pytest.fixture
+def supervisor(fake_artifact, played, tmp_path):
+    """`supervisor(*arguments)`: one that is not started yet; ended with the test."""
+    made = []
+    with open_artifact(fake_artifact) as artifact:
+
+        def make(*arguments, placer=None):
+            weights = artifact.member(WEIGHTS)
+            plan = Plan(
+                choices=rank(probe(), artifact.manifest.backends).choices,
+                placer=placer or Modules(artifact, Home(tmp_path, "development")),
+                weights=Weights(artifact.fileno(), weights.offset, weights.size),
+                arguments=("serve", *arguments),
+                log=Log(),
+            )
+            made.append(Supervisor(plan))
+            return made[-1]
+
+        yield make
+        for one in made:
+            one.stop(0.5)
+
+
+def until(condition):
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def starts(journal):
+    return [line.split()[2] for line in journal.read_text().splitlines() if line.split()[1] == "start"]
+
+
+def test_loading_then_ready_then_stopped(supervisor, misbehaviour):
+    misbehaviour(load_seconds=0.4)
+    seen = []
+    one = supervisor()
+    one.subscribe(seen.append)
+    one.start()
+    now = one.wait_ready(SECONDS)
+    assert (now.phase, now.kernel, now.reason, now.progress) == ("ready", "cpu-haswell", "AVX2; best of 4", 1.0)
+    one.stop()
+    assert [s.progress for s in seen] == sorted(s.progress for s in seen) and 0.25 in {s.progress for s in seen}
+    assert (seen[0].phase, seen[-1].phase) == ("loading", "stopped")
+    assert not psutil.pid_exists(now.pid)
+
+
+def test_the_answer_needs_the_key(supervisor):
+    one = supervisor()
+    one.start()
+    now = one.wait_ready(SECONDS)
+    assert now.address.startswith("\0") and len(now.key) == 48
+    with Client(now.address, now.key) as client:
+        seen = client.get("/props")
+    with Client(now.address, "another") as client, pytest.raises(RequestRefused, match="Invalid API Key"):
+        client.post("/completion", {"prompt": "hello"})
+    assert seen["environment"]["LLAMA_API_KEY"] == now.key
+    assert not [name for name in seen["environment"] if name.startswith("MKLLM_")]
+
+
+@pytest.mark.parametrize("how", ["SIGILL", "SIGSEGV", "SIGABRT"])
+def test_a_kernel_that_crashes_at_the_start_is_left_for_the_next(supervisor, misbehaviour, how):
+    journal = misbehaviour(start={"libggml-cpu-haswell.so": how, "libggml-cpu-sse42.so": how})
+    one = supervisor()
+    one.start()
+    now = one.wait_ready(SECONDS)
+    assert (now.kernel, now.restarts) == ("cpu-x64", 2)
+    assert now.last_failure == f"the engine with cpu-sse42 was ended by {how} while it started: 'error: told to {how}'"
+    assert starts(journal) == ["libggml-cpu-haswell.so", "libggml-cpu-sse42.so", "libggml-cpu-x64.so"]
+
+
+def test_no_kernel_works(supervisor, misbehaviour):
+    misbehaviour(start={"*": "SIGILL"})
+    one = supervisor()
+    one.start()
+    with pytest.raises(EngineUnusable, match="cpu-x64 was ended by SIGILL while it started.*no other kernel is left"):
+        one.wait_ready(SECONDS)
+    assert one.snapshot().phase == "failed" and one.snapshot().error is not None
+
+
+def test_a_wrong_argument_starts_nothing_twice(supervisor, misbehaviour):
+    journal = misbehaviour()
+    one = supervisor("--wrong")
+    one.start()
+    with pytest.raises(EngineUnusable, match="status 1.*invalid argument: --wrong.*no other kernel would help"):
+        one.wait_ready(SECONDS)
+    assert len(starts(journal)) == 1
+
+
+def test_a_module_that_cannot_be_loaded_is_left_for_the_next(supervisor, misbehaviour):
+    misbehaviour(start={"libggml-cpu-haswell.so": "unloadable"})
+    one = supervisor()
+    one.start()
+    assert one.wait_ready(SECONDS).kernel == "cpu-sse42"
+
+
+def test_killed_from_outside_comes_back_the_same(supervisor):
+    one = supervisor()
+    one.start()
+    first = one.wait_ready(SECONDS)
+    os.kill(first.pid, signal.SIGKILL)
+    until(lambda: one.snapshot().restarts == 1)
+    now = one.wait_ready(SECONDS)
+    assert now.kernel == first.kernel and now.pid != first.pid
+    assert (now.address, now.key) != (first.address, first.key)
+    assert now.last_failure == "the engine with cpu-haswell was ended by SIGKILL while it served"
+
+
+def test_killed_again_and_again_is_given_up(supervisor):
+    one = supervisor()
+    one.start()
+    with pytest.raises(EngineDied, match="5 times in a row"):
+        for _ in range(9):
+            now = one.wait_ready(SECONDS)
+            os.kill(now.pid, signal.SIGKILL)
+            one.wait_other(now, SECONDS)
+
+
+def test_stop_while_it_starts(supervisor, misbehaviour):
+    misbehaviour(start={"*": "hang"})
+    one = supervisor()
+    one.start()
+    pid = one.snapshot().pid
+    with pytest.raises(TimeoutError):
+        one.wait_ready(0.2)
+    one.stop()
+    assert not psutil.pid_exists(pid) and one.snapshot().phase == "stopped"
+
+
+def test_stop_ends_one_that_does_not_want_to(supervisor, misbehaviour):
+    misbehaviour(deny_term=True)
+    one = supervisor()
+    one.start()
+    pid = one.wait_ready(SECONDS).pid
+    begin = time.monotonic()
+    one.stop(0.3)
+    assert not psutil.pid_exists(pid) and time.monotonic() - begin < 5
+
+
+def test_stop_while_somebody_waits(supervisor, misbehaviour):
+    misbehaviour(start={"*": "hang"})
+    one = supervisor()
+    one.start()
+    failures = []
+
+    def wait():
+        try:
+            one.wait_ready(SECONDS)
+        except EngineUnusable as failure:
+            failures.append(failure)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    one.stop()
+    waiting.join(SECONDS)
+    assert "was stopped" in str(failures[0])
+
+
+def test_no_descriptor_is_lost(supervisor):
+    before = len(os.listdir("/proc/self/fd"))
+    one = supervisor()
+    one.start()
+    one.wait_ready(SECONDS)
+    one.stop()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_unsubscribed_callback_is_not_called(supervisor):
+    one, seen = supervisor(), []
+    one.subscribe(seen.append)()
+    one.start()
+    one.wait_ready(SECONDS)
+    assert [snapshot.phase for snapshot in seen] == ["loading"]
+
+
+def test_a_failure_to_place_is_raised_at_once(supervisor):
+    class Broken:
+        def place(self, choice):
+            raise NotAnArtifact("broken")
+
+    with pytest.raises(NotAnArtifact, match="broken"):
+        supervisor(placer=Broken()).start()
+
+
+def test_the_engine_is_not_in_our_process_group(supervisor):
+    one = supervisor()
+    one.start()
+    assert os.getpgid(one.wait_ready(SECONDS).pid) != os.getpgid(0)

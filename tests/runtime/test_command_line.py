@@ -1,0 +1,145 @@
+"""The command line as a whole: help, versions, mistakes, and the commands that start no engine."""
+
+import json
+import os
+import re
+
+import pytest
+from mkllm.runtime import cli, options
+
+
+def test_help_shows_every_command_and_option(fake_artifact, run):
+    done = run(fake_artifact, "--help")
+    assert done.returncode == 0
+    for word in (
+        "chat",
+        "serve",
+        "info",
+        "verify",
+        "extract",
+        "licenses",
+        "-p, --prompt",
+        "--port",
+        "--ctx-size",
+        "--temp",
+    ):
+        assert word in done.stdout
+    assert "doctor" not in done.stdout and "bench" not in done.stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "chat", "info", "verify", "extract", "licenses"])
+def test_every_command_has_help(fake_artifact, run, command):
+    done = run(fake_artifact, command, "--help")
+    assert done.returncode == 0 and done.stdout.startswith(f"Usage: fake {command}")
+
+
+def test_version(fake_artifact, run):
+    assert run(fake_artifact, "--version").stdout == (
+        "fake, made by mkllm 0.0 with llama-cpp-python 0.0 (kit 0123456789abcdef)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words,sentence",
+    [
+        (["--colour"], "options of llama-server's own go after '--'"),
+        (["dance"], "No such command 'dance'"),
+        (["--port", "many"], "'many' is not a valid integer"),
+        (["--port", "9000", "chat"], "put '--port' after 'chat', not before it"),
+        (["--json"], "--json and --system belong to -p TEXT"),
+        (["--max-body", "none"], "'none' is no number of bytes: write it like 64M"),
+        (["--api-key-file", "/nowhere"], "the key file '/nowhere' cannot be read"),
+    ],
+)
+def test_wrong_usage(fake_artifact, run, words, sentence):
+    done = run(fake_artifact, *words)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("fake: ") and sentence in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_debug_shows_where(fake_artifact, run):
+    done = run(fake_artifact, "extract", "nothing", "--debug")
+    assert done.returncode == 32 and "Traceback" in done.stderr
+
+
+def test_no_artifact(run, tmp_path):
+    (tmp_path / "text").write_text("hello" * 1000)
+    done = run(tmp_path / "text", "info")
+    assert done.returncode == 30 and done.stderr.count("\n") == 1
+    done = run(tmp_path / "text", "info", env={"MKLLM_ARTIFACT": ""})
+    assert done.returncode == 30 and "set MKLLM_ARTIFACT" in done.stderr
+
+
+def test_info_for_people(fake_artifact, run, played):
+    lines = run(fake_artifact, "info").stdout.splitlines()
+    assert "kernel    cpu-haswell (AVX2; best of 4)" in lines
+    assert any(re.fullmatch(r" +cpu-zen4: skipped, no avx512f, .*avx512_bf16", line) for line in lines)
+    assert "threads   2" in lines
+
+
+def test_info_for_programs(fake_artifact, run, played):
+    facts = json.loads(run(fake_artifact, "info", "--json").stdout)
+    assert facts["kernels"][0] == {"name": "cpu-haswell", "reason": "AVX2; best of 4"}
+    assert facts["model"]["context"] == facts["context"]["tokens"] == 4096
+    assert {kernel["name"] for kernel in facts["rejected"]} == {"cpu-zen4"}
+
+
+def test_verify(build_fake, run, tmp_path):
+    path = build_fake(tmp_path / "one")
+    assert run(path, "verify").returncode == 0
+    with path.open("r+b") as file:
+        file.seek(70000)
+        file.write(b"X")
+    done = run(path, "verify")
+    assert done.returncode == 31 and "is not as built" in done.stderr and "copy the file again" in done.stderr
+
+
+def test_extract(fake_artifact, run, tmp_path):
+    done = run(fake_artifact, "extract", "-o", str(tmp_path / "out.gguf"))
+    assert done.returncode == 0 and (tmp_path / "out.gguf").read_bytes().startswith(b"GGUF")
+    assert run(fake_artifact, "extract", "-o", str(tmp_path / "out.gguf")).returncode == 12
+    assert run(fake_artifact, "extract", "-o", str(tmp_path / "out.gguf"), "--force").returncode == 0
+
+
+def test_licenses(fake_artifact, run):
+    shown = run(fake_artifact, "licenses").stdout
+    assert "# the model fake\nApache-2.0" in shown and "# llama.cpp\nMIT of tests" in shown
+
+
+def test_a_defect_is_one_sentence_too(monkeypatch, capsys, fake_artifact):
+    monkeypatch.setenv("MKLLM_ARTIFACT", str(fake_artifact))
+    monkeypatch.setattr(cli, "own_file", lambda: 1 / 0)
+    monkeypatch.setattr(cli, "raise_on_termination", lambda: None)
+    assert cli.main(["info"]) == 1
+    assert capsys.readouterr().err == (
+        "fake: a defect of this program's own: ZeroDivisionError: division by zero; --debug shows where it happened\n"
+    )
+
+
+def test_keys_come_from_everywhere(tmp_path, monkeypatch):
+    (tmp_path / "keys").write_text("# ours\nfile-key\n\n")
+    monkeypatch.setenv("MKLLM_API_KEY", "env-key")
+    given = {"api_keys": ("a,b", "a"), "api_key_file": tmp_path / "keys"}
+    assert options.api_keys(given) == ("a", "b", "file-key", "env-key")
+
+
+@pytest.mark.parametrize(
+    "text,count", [("100", 100), ("64k", 65536), ("64KiB", 65536), ("2M", 2 << 20), ("1GB", 1 << 30)]
+)
+def test_numbers_of_bytes(text, count):
+    assert options.Bytes().convert(text, None, None) == count
+
+
+def test_importing_the_command_line_is_cheap(fake_artifact, run):
+    """What only a server or a chat needs is not imported by everything."""
+    done = run(fake_artifact, "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    imported = set(re.findall(r"\| +(\S+)$", done.stderr, re.MULTILINE))
+    assert "click" in imported
+    assert not imported & {"aiohttp", "asyncio", "prompt_toolkit", "psutil", "http.client", "mkllm.runtime.session"}
+
+
+def test_a_prompt_never_imports_the_front(fake_artifact, run):
+    done = run(fake_artifact, "-p", "hi", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    imported = set(re.findall(r"\| +(\S+)$", done.stderr, re.MULTILINE))
+    assert "http.client" in imported and os.path.basename(fake_artifact) == "fake"
+    assert not imported & {"aiohttp", "asyncio", "prompt_toolkit", "psutil", "mkllm.runtime.front.serve"}
