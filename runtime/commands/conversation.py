@@ -8,7 +8,7 @@ from mkllm.runtime.engine.answer import Figures
 from mkllm.runtime.engine.arguments import SAMPLING
 from mkllm.runtime.errors import RuntimeFailure
 
-ROLES = frozenset({"system", "user", "assistant"})
+ROLES = ("user", "assistant")
 
 
 class WrongCommand(RuntimeFailure):
@@ -74,11 +74,20 @@ class Conversation:
         try:
             data = json.loads(file.read_text("utf-8"))
             system, turns, sampling = data["system"], data["turns"], data["sampling"]
-            valid = all(turn["role"] in ROLES and isinstance(turn["content"], str) for turn in turns)
-            if not valid or not set(sampling) <= SAMPLING or not isinstance(system, str | None):
+            if not _is_conversation(system, turns, sampling):
                 raise ValueError("not a conversation")
         except OSError as error:
             raise WrongCommand(f"{str(file)!r} cannot be read ({error.strerror}): check its name") from None
         except (ValueError, TypeError, LookupError):
             raise WrongCommand(f"{str(file)!r} is not a conversation that /save wrote") from None
         self.system, self.turns, self.sampling, self.figures = system, turns, sampling, None
+
+
+def _is_conversation(system: object, turns: object, sampling: object) -> bool:
+    return (
+        isinstance(system, str | None)
+        and isinstance(turns, list)
+        and all(turn["role"] in ROLES and isinstance(turn["content"], str) for turn in turns)
+        and isinstance(sampling, dict)
+        and all(name in SAMPLING and type(value) in (int, float) for name, value in sampling.items())
+    )

@@ -97,18 +97,21 @@ def _take(pieces: Iterator[Piece | Figures], silent: bool, started: float, ready
             figures = piece
             continue
         first = first or time.monotonic()
-        texts[piece.thought].append(piece.text)
         if not silent:
-            _show(piece)
+            _show(piece, bool(texts[True]) and not texts[False])
+        texts[piece.thought].append(piece.text)
     return Answer("".join(texts[False]), "".join(texts[True]), figures, ready, (first or time.monotonic()) - started)
 
 
-def _show(piece: Piece) -> None:
-    """Thoughts are shown only to a person who watches."""
-    if not piece.thought:
-        _print(piece.text)
-    elif sys.stderr.isatty():
+def _show(piece: Piece, thinking: bool) -> None:
+    """Thoughts are shown only to a person who watches; `thinking`: so far there were only thoughts."""
+    watched = sys.stderr.isatty()
+    if piece.thought and watched:
         print(f"{DIM}{piece.text}{PLAIN}", end="", file=sys.stderr, flush=True)
+    elif not piece.thought:
+        if thinking and watched:
+            print(file=sys.stderr, flush=True)
+        _print(piece.text)
 
 
 def _print(text: str) -> None:

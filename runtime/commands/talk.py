@@ -82,6 +82,7 @@ def _pieces(client: Client, conversation: Conversation, session: Session) -> Ite
 
 
 def _show(piece: Piece, texts: list[str], terminal: bool) -> None:
+    """Thoughts are dimmed; only the answer is kept."""
     if not piece.thought:
         texts.append(piece.text)
         print(piece.text, end="", flush=True)
