@@ -31,12 +31,20 @@ static bool is_safe(const char *name)
     return *name && *name != '/' && strcmp(name, "..") != 0 && strncmp(name, "../", 3) != 0 && !strstr(name, "/../");
 }
 
-/* Options that begin with `pyi-` are passed over by PyInstaller's own code; this one is for the entry. */
-static void read_option(struct archive *archive, const char *name)
+static const char *value_of(const char *option, const char *name)
 {
-    static const char option[] = "pyi-mkllm-glibc ";
-    if (strncmp(name, option, sizeof option - 1) == 0)
-        snprintf(archive->glibc, sizeof archive->glibc, "%s", name + sizeof option - 1);
+    size_t length = strlen(name);
+    return strncmp(option, name, length) == 0 ? option + length : NULL;
+}
+
+/* Options that begin with `pyi-` are passed over by PyInstaller's own code; these are for the entry. */
+static void read_option(struct archive *archive, const char *option)
+{
+    const char *glibc = value_of(option, "pyi-mkllm-glibc "), *library = value_of(option, "pyi-mkllm-preload ");
+    if (glibc)
+        snprintf(archive->glibc, sizeof archive->glibc, "%s", glibc);
+    if (library && archive->libraries < sizeof archive->library / sizeof *archive->library)
+        archive->library[archive->libraries++] = library;
 }
 
 static void add_item(struct archive *archive, const unsigned char *entry)

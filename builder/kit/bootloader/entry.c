@@ -1,6 +1,7 @@
 /* The program's first code: checks the file, finds the frozen runtime a home, and hands over to PyInstaller's loader, which
  * then neither extracts nor forks. The steps are those of spec/launch.md, 1. */
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <gnu/libc-version.h>
 #include <stdarg.h>
@@ -55,6 +56,18 @@ static void find_home(struct home *home, const struct record *record, const stru
     places_exhausted(&places, room);
 }
 
+/* The libraries that Python and its modules need are then found by name, as already loaded. LD_LIBRARY_PATH would do it too, but
+ * only for a process that is started with it, and it would reach every program started from here. */
+static void load_libraries(const struct home *home, const struct archive *archive)
+{
+    char path[PATH_MAX];
+    for (size_t i = 0; i < archive->libraries; i++) {
+        int length = snprintf(path, sizeof path, "%s/%s", home->path, archive->library[i]);
+        if (length >= (int)sizeof path || !dlopen(path, RTLD_LAZY))
+            fail(EXIT_OLD_SYSTEM, "a library of the runtime cannot be loaded on this system (%s)", dlerror());
+    }
+}
+
 static void set(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static void set(const char *name, const char *format, ...)
@@ -105,6 +118,7 @@ int main(int argc, char **argv)
     archive_open(&archive, &file, &record);
     check_system(&archive);
     find_home(&home, &record, &archive);
+    load_libraries(&home, &archive);
     hand_over(&file, &home);
     return argc > 0 ? loader_run(argc, argv) : loader_run(1, (char *[]){file.path, NULL});
 }

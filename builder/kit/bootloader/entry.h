@@ -59,6 +59,8 @@ struct archive {
     uint64_t files_begin, files_end; /* the part of it that holds the items' data */
     uint32_t crc;          /* of the whole PKG, as promised */
     char glibc[16];        /* the oldest glibc that can run it, empty when it does not say */
+    const char *library[32]; /* to be loaded first, in this order */
+    size_t libraries;
 };
 
 void archive_open(struct archive *archive, const struct file *file, const struct record *record);

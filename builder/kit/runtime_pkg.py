@@ -1,0 +1,190 @@
+"""The runtime part: mkllm.runtime and its pinned packages, frozen by PyInstaller into one PKG (spec/kit.md).
+
+The PKG is taken apart again and put together smaller: libraries shrunk, codecs of old code pages left out, and told what
+the entry must know, the glibc it needs and which libraries to load first (spec/launch.md, 1).
+"""
+
+import json
+import shutil
+import sys
+import sysconfig
+import venv
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from mkllm.builder.errors import MissingTool, ToolFailed
+from mkllm.builder.kit.elf import newest_glibc, read_elf
+from mkllm.builder.kit.elf_shrink import shrink
+from mkllm.builder.kit.part import Part, Report, digest
+from mkllm.builder.kit.pins import pins, sdist
+from mkllm.builder.kit.pkg import BINARY, OPTION, Entry, Pkg, in_order, read_pkg, write_pkg
+from mkllm.builder.kit.runtime_licenses import write_licenses
+from mkllm.builder.kit.sdist import sha256
+from mkllm.builder.kit.zip_codecs import without_old_codecs
+from mkllm.builder.process import run
+
+HERE = Path(__file__).resolve().parent
+SPECS = (HERE / "mkllm.spec", HERE.parents[1] / "spec" / "mkllm.spec")  # in the wheel, in the checkout
+SECONDS = 60.0
+BASE_LIBRARY = "base_library.zip"
+GLIBC, PRELOAD = "pyi-mkllm-glibc", "pyi-mkllm-preload"
+
+# The same inputs give the same bytes. Level 0: modules are not deflated, so that they are imported faster.
+REPRODUCIBLE = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "315532800", "PYINSTALLER_ZLIB_COMPRESSION_LEVEL": "0"}
+
+
+def part() -> Part:
+    """The part for the Python that runs this. Raises MissingTool when its shared library is not installed."""
+    library, recipe = shared_library(), [*sorted(HERE.glob("*.py")), HERE / "pins.toml"]
+    inputs = {
+        "runtime": digest(_runtime_files(), runtime_folder()),
+        "recipe": digest([path for path in recipe if path.stem in RECIPE], HERE),
+        "spec": sha256(spec_file()),
+        "pins": json.dumps([pins()["runtime"], pins()["freezer"]], sort_keys=True),
+        "pyinstaller": sdist("pyinstaller").version,
+        "python": sys.version,
+        "library": sha256(library),
+    }
+    return Part("runtime", inputs, build, SECONDS)
+
+
+RECIPE = ("runtime_pkg", "runtime_licenses", "pkg", "elf_shrink", "zip_codecs")
+
+
+def build(work: Path, out: Path, report: Report) -> None:
+    """Freeze into `out`; the environment in `work` is made anew, so that nothing stale is frozen."""
+    report.step("fetching the runtime's packages")
+    python = make_environment(work / "environment", report)
+    report.progress(0.4)
+    report.step("freezing the runtime")
+    copy_runtime(work / "environment")
+    frozen = freeze(python, spec_file(), work / "frozen", report)
+    report.progress(0.9)
+    sources = json.loads((frozen.parent / "binaries.json").read_text())
+    pkg = repack(read_pkg(frozen), work / "files")
+    write_pkg(pkg, out / "runtime.pkg", deflate=False)
+    libraries = {name: Path(sources[name]) for name in libraries_of(pkg)}
+    write_licenses(site_packages(work / "environment"), libraries, out / "licenses")
+
+
+def shared_library() -> Path:
+    """Python's own, which the frozen runtime needs. Raises MissingTool."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    name = f"libpython{version}.so.1.0"
+    folders = [sysconfig.get_config_var("LIBDIR") or "/usr/lib", Path(sys.base_prefix) / "lib"]
+    folders += [Path(folder) / (sysconfig.get_config_var("MULTIARCH") or "") for folder in folders]
+    found = [path for folder in folders if (path := Path(folder) / name).is_file()]
+    if not found:
+        raise MissingTool(
+            f"{name!r}, the shared library of {sys.executable!r}, is not installed: install it (Debian: "
+            f"`apt-get install libpython{version}`; pyenv: build Python with --enable-shared)"
+        )
+    return found[0]
+
+
+def spec_file() -> Path:
+    """What PyInstaller is told."""
+    return next(path for path in SPECS if path.is_file())
+
+
+def runtime_folder() -> Path:
+    """Where mkllm.runtime lies; it is looked up, not imported."""
+    found = find_spec("mkllm.runtime")
+    assert found and found.submodule_search_locations
+    return Path(found.submodule_search_locations[0])
+
+
+def _runtime_files() -> list[Path]:
+    paths = (path for path in runtime_folder().rglob("*") if path.is_file())
+    return [path for path in paths if "__pycache__" not in path.parts]
+
+
+def make_environment(folder: Path, report: Report) -> Path:
+    """A virtual environment with the pinned wheels and no others; returns its Python."""
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
+    python = folder / "bin" / "python"
+    versions = {**pins()["runtime"], **pins()["freezer"], "pyinstaller": sdist("pyinstaller").version}
+    wanted = [f"{name}=={version}" for name, version in sorted(versions.items())]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    try:
+        run(
+            [*pip, "--no-deps", "--only-binary", ":all:", "--target", site_packages(folder), *wanted],
+            log=report.log,
+        )
+    except ToolFailed as failure:
+        raise ToolFailed(
+            f"the runtime's packages could not be installed: check the network or the index that pip is set up with\n{failure}"
+        ) from None
+    return python
+
+
+def site_packages(environment: Path) -> Path:
+    """Where an environment keeps its packages."""
+    return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+
+
+def copy_runtime(environment: Path) -> None:
+    """mkllm.runtime into the environment, alone: what it does not find there, it must not need."""
+    target = site_packages(environment) / "mkllm" / "runtime"
+    shutil.copytree(runtime_folder(), target, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def freeze(python: Path, spec: Path, work: Path, report: Report) -> Path:
+    """Run PyInstaller; returns the PKG as it made it, beside what else the spec wrote."""
+    shutil.rmtree(work, ignore_errors=True)
+    args = [python, "-m", "PyInstaller", "--noconfirm", "--distpath", work / "dist", "--workpath", work / "build", spec]
+    clean = {"PYINSTALLER_CONFIG_DIR": str(work / "config"), "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    run(args, env={**REPRODUCIBLE, **clean}, log=report.log)
+    return work / "build" / spec.stem / "runtime.pkg"
+
+
+def repack(pkg: Pkg, folder: Path) -> Pkg:
+    """The same PKG with smaller files and with what the entry must know; `folder` holds its libraries on return."""
+    shutil.rmtree(folder, ignore_errors=True)
+    entries = [_smaller(entry) for entry in pkg.entries]
+    for entry in entries:
+        if entry.kind == BINARY:
+            path = folder / entry.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(entry.data)
+    libraries = libraries_of(pkg)
+    needed = {name: read_elf(folder / name).needed for name in libraries}
+    words = [f"{GLIBC} {newest_glibc(folder)}"] + [f"{PRELOAD} {name}" for name in loading_order(needed)]
+    options = [Entry(word, OPTION, b"") for word in words]
+    return replace(pkg, entries=in_order([*options, *entries]))
+
+
+def libraries_of(pkg: Pkg) -> list[str]:
+    """Shared libraries beside Python's own. All lie at the top of the home; extension modules lie below."""
+    binaries = [entry.name for entry in pkg.entries if entry.kind == BINARY and "/" not in entry.name]
+    return sorted(name for name in binaries if name != pkg.library and ".so" in name and name.startswith("lib"))
+
+
+def loading_order(needed: dict[str, tuple[str, ...]]) -> list[str]:
+    """Names such that each comes after those that it needs."""
+    ordered: list[str] = []
+    while len(ordered) < len(needed):
+        ready = [
+            name
+            for name in sorted(needed)
+            if name not in ordered and all(other in ordered or other not in needed for other in needed[name])
+        ]
+        if not ready:
+            raise ToolFailed(f"the runtime's libraries need one another in a circle: {', '.join(sorted(needed))}")
+        ordered += ready
+    return ordered
+
+
+def glibc_of(path: Path) -> str:
+    """The newest glibc that the libraries inside a runtime.pkg need, such as `2.35`."""
+    return read_pkg(path).option(GLIBC) or "0"
+
+
+def _smaller(entry: Entry) -> Entry:
+    if entry.kind == BINARY:
+        return replace(entry, data=shrink(entry.data))
+    if entry.name == BASE_LIBRARY:
+        return replace(entry, data=without_old_codecs(entry.data))
+    return entry
