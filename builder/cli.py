@@ -83,6 +83,11 @@ def _explain(error: Exception) -> int:
 
 
 def _usage(error: "ClickException") -> int:
+    import click
+
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
     context = getattr(error, "ctx", None)
     hint = f"; see `{context.command_path} --help`" if context else ""
     _say(error.format_message().rstrip(".") + hint)

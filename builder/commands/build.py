@@ -47,11 +47,11 @@ def build(
 def _tell(path: Path, size: int, manifest: "Manifest") -> None:
     from mkllm.builder import progress
 
-    model, kit = manifest.model, manifest.kit
+    model, kit, count = manifest.model, manifest.kit, f"{manifest.model.parameters / 1e6:,.1f} M parameters"
     command = str(path) if path.is_absolute() or path.parent != Path() else f"./{path}"
     click.echo(
-        f"{path}: {progress.size(size)}; {manifest.name}, {model.architecture}, {model.parameters / 1e6:,.1f} M parameters,"
-        f" {model.quantization}, context {manifest.defaults.context or model.context}; {manifest.target}, kit {kit.id}"
+        f"{path}: {progress.size(size)}; {manifest.name}, {model.architecture}, {count}, {model.quantization}, context "
+        f" {manifest.defaults.context or model.context}; {manifest.target}, kit {kit.id}"
     )
     click.echo(f"chat page and API:  {command}")
     click.echo(f'one answer:         {command} -p "Hello"')

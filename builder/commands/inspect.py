@@ -40,7 +40,8 @@ def _model(manifest: Manifest) -> list[tuple[str, str]]:
         ("context", f"{model.context} tokens trained"),
         ("chat template", "yes" if model.chat_template else "no"),
         ("licence", model.license or "not stated"),
-        ("from", f"{', '.join(source)}; SHA-256 {origin.sha256}"),
+        ("from", ", ".join(source)),
+        ("SHA-256", origin.sha256),
     ]
 
 
@@ -71,14 +72,15 @@ def _kit(manifest: Manifest) -> list[tuple[str, str]]:
 
 def _print(rows: list[tuple[str, str]], members: list[tuple[str, str, str]]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     facts = Table(show_header=False, box=None)
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
     for name, value in rows:
         facts.add_row(name, Text(value))
-    contents = Table("member", "size", "SHA-256", box=None)
-    contents.columns[1].justify = "right"
+    contents = Table(Column("member", overflow="fold"), Column("size", justify="right"), "SHA-256", box=None)
     for row in members:
         contents.add_row(*(Text(cell) for cell in row))
     console = Console()

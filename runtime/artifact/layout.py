@@ -186,10 +186,10 @@ def parse_end(data: bytes, file_size: int) -> tuple[int, int, int, Comment]:
     """
     comment = Comment.from_bytes(data[-COMMENT_SIZE:])
     count, _, size, offset = _END64.unpack_from(data)[-4:]
-    if data != end(count, offset, size, data[-COMMENT_SIZE:]):
-        raise NotAnArtifact("its end record is damaged")
     if size > MAX_DIRECTORY or offset + size + END_SIZE != file_size:
         raise NotAnArtifact("its end record does not fit its length: it is truncated, or bytes were added")
+    if data != end(count, offset, size, data[-COMMENT_SIZE:]):
+        raise NotAnArtifact("its end record is damaged")
     return count, offset, size, comment
 
 

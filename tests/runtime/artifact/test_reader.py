@@ -1,0 +1,191 @@
+"""Opening: an artifact is read as it was written; anything else is refused with one sentence, quickly."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+
+from mkllm.runtime.artifact import layout
+from mkllm.runtime.artifact.manifest import MEMBER, WEIGHTS
+from mkllm.runtime.artifact.reader import is_safe, open_artifact
+from mkllm.runtime.errors import Different, NoSuchMember, NotAnArtifact, PermissionFailure
+
+
+def rewritten(artifact: Path, target: Path, manifest: bytes) -> Path:
+    """The artifact with another manifest of any length, everything around it made anew and right."""
+    import hashlib
+
+    with open_artifact(artifact) as opened:
+        data, entries, comment = artifact.read_bytes(), list(opened.entries), opened.comment
+        pkg = opened.manifest.pkg.size
+    last, start = entries[-1].place, layout.pkg_offset([entry.place for entry in entries])
+    place = layout.Place(MEMBER, len(manifest), last.start)
+    entries[-1] = layout.Entry(place, zlib.crc32(manifest))
+    file = bytearray(data[: last.start]) + layout.local_header(entries[-1]) + manifest
+    file += bytes(layout.align(len(file), layout.BLOCK) - len(file)) + data[start : start + pkg]
+    directory = layout.directory(entries)
+    new = dataclasses.replace(
+        comment, manifest_sha256=hashlib.sha256(manifest).hexdigest(), directory_crc=zlib.crc32(directory)
+    )
+    target.write_bytes(file + directory + layout.end(len(entries), len(file), len(directory), new.to_bytes()))
+    return target
+
+
+def test_what_was_written_is_read(small_artifact: Path, small_gguf: Path) -> None:
+    with open_artifact(small_artifact) as artifact:
+        assert artifact.size == small_artifact.stat().st_size
+        assert artifact.manifest.name == "small"
+        assert artifact.read(WEIGHTS) == small_gguf.read_bytes()
+        assert artifact.read("licenses/empty.txt") == b""
+        assert json.loads(artifact.read(MEMBER))["target"] == "linux-x86_64"
+
+
+def test_a_member_is_a_file(small_artifact: Path, small_gguf: Path) -> None:
+    data = small_gguf.read_bytes()
+    with open_artifact(small_artifact) as artifact, artifact.open_member(WEIGHTS) as file:
+        assert file.read(4) == b"GGUF" and file.seek(-10, os.SEEK_END) == len(data) - 10
+        assert file.read() == data[-10:] and file.read() == b""
+        assert file.seek(100) == 100 and file.read(50) == data[100:150]
+
+
+def test_an_unknown_member_gets_a_suggestion(small_artifact: Path) -> None:
+    with open_artifact(small_artifact) as artifact:
+        with pytest.raises(NoSuchMember, match="no member 'modl.gguf': did you mean 'model.gguf'"):
+            artifact.read("modl.gguf")
+        with pytest.raises(NoSuchMember):
+            artifact.open_member("")
+
+
+def test_a_damaged_member_is_not_returned(small_artifact: Path, tmp_path: Path) -> None:
+    with open_artifact(small_artifact) as artifact:
+        at = artifact.member("native/libllama.so").offset
+    data = bytearray(small_artifact.read_bytes())
+    data[at] ^= 1
+    (tmp_path / "damaged").write_bytes(data)
+    with open_artifact(tmp_path / "damaged") as artifact, pytest.raises(Different, match="'native/libllama.so'"):
+        artifact.read("native/libllama.so")
+
+
+def test_it_reads_the_file_that_it_opened(small_artifact: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.write_bytes(small_artifact.read_bytes())
+    with open_artifact(copy) as artifact:
+        (tmp_path / "other").write_bytes(b"other")
+        os.replace(tmp_path / "other", copy)
+        assert artifact.read(WEIGHTS)[:4] == b"GGUF"
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: None, "no such file"),
+        (lambda path: path.write_bytes(b""), "too short"),
+        (lambda path: path.write_bytes(b"#!/bin/sh\n"), "too short"),
+        (lambda path: path.write_bytes(bytes(1 << 20)), "does not end as an artifact"),
+        (lambda path: path.mkdir(), "is not a file"),
+        (os.mkfifo, "is not a file"),
+        (lambda path: path.symlink_to(path), "too many levels"),
+    ],
+)
+def test_other_things_are_refused(make, why: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    make(tmp_path / "thing")
+    with pytest.raises(NotAnArtifact, match=why) as caught:
+        open_artifact(tmp_path / "thing")
+    assert repr(str(tmp_path / "thing")) in str(caught.value)
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(NotAnArtifact, match="null byte"):
+        open_artifact("a\0b")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").touch(mode=0)
+    with pytest.raises(PermissionFailure, match="may not be read"):
+        open_artifact(tmp_path / "secret")
+
+
+def test_truncated_at_every_length(small_artifact: Path, tmp_path: Path) -> None:
+    data = small_artifact.read_bytes()
+    for length in [*range(0, len(data), 997), len(data) - 1]:
+        (tmp_path / "cut").write_bytes(data[:length])
+        with pytest.raises(NotAnArtifact):
+            open_artifact(tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("format", 2, "format 2"),
+        ("format", "1", "format is '1'"),
+        ("unknown", 1, "unknown key 'unknown'"),
+        ("name", None, "name is None"),
+        ("members", [], "members"),
+        ("kit", {}, "lacks the key"),
+        ("backends", [{"name": "cpu-x64", "member": "native/none.so"}], "engine, backends or kit"),
+        ("engine", {"program": "native/none", "libraries": []}, "engine, backends or kit"),
+        ("bootloader", {"size": 0, "sha256": "0" * 64}, "bootloader or PKG"),
+        ("pkg", {"size": 10**12, "sha256": "0" * 64}, "place of the PKG"),
+    ],
+)
+def test_a_manifest_that_contradicts_the_file(
+    key: str, value: object, why: str, small_artifact: Path, tmp_path: Path
+) -> None:
+    with open_artifact(small_artifact) as artifact:
+        raw = json.loads(artifact.read(MEMBER))
+    raw[key] = value
+    with pytest.raises(NotAnArtifact, match=why):
+        open_artifact(rewritten(small_artifact, tmp_path / "changed", json.dumps(raw).encode()))
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[" * 100_000, b"null", b"{}", b"\xff", b'{"format": 99}', b'{"format": 1e999}']
+)
+def test_a_manifest_that_is_none(text: bytes, small_artifact: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotAnArtifact, match="manifest|format 99"):
+        open_artifact(rewritten(small_artifact, tmp_path / "changed", text))
+
+
+def test_rewritten_makes_artifacts(small_artifact: Path, tmp_path: Path) -> None:
+    with open_artifact(small_artifact) as artifact:
+        text = artifact.read(MEMBER)
+    assert rewritten(small_artifact, tmp_path / "same", text).read_bytes() == small_artifact.read_bytes()
+
+
+def test_names_that_are_safe_to_extract() -> None:
+    good = ["model.gguf", "native/lib.so", "web/a/b.js.gz", "licenses/ü.txt"]
+    bad = ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".", "a\\b", "a\nb", "a\0", "x" * 256, "é" * 128]
+    assert all(map(is_safe, good)) and not any(map(is_safe, bad))
+
+
+def test_opening_is_quick(small_artifact: Path) -> None:
+    open_artifact(small_artifact).close()
+    begun = time.process_time()
+    for _ in range(20):
+        open_artifact(small_artifact).close()
+    assert (time.process_time() - begun) / 20 < 0.01
+
+
+def test_importing_it_is_light() -> None:
+    code = "import sys; import mkllm.runtime.artifact.reader; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    heavy = {
+        "zipfile",
+        "asyncio",
+        "concurrent.futures",
+        "difflib",
+        "tempfile",
+        "subprocess",
+        "click",
+        "rich",
+        "pathlib",
+    }
+    assert "mkllm.runtime.artifact.reader" in done.stdout.split()
+    assert not heavy & set(done.stdout.split())
