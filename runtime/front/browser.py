@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 from mkllm.runtime.engine.environment import cleaned
 
@@ -18,7 +19,7 @@ def open_page(url: str) -> bool:
     if opener is None:
         return False
     words = [opener, "open", url] if opener.endswith("/gio") else [opener, url]
-    subprocess.Popen(
+    started = subprocess.Popen(
         words,
         env=cleaned(os.environ, getattr(sys, "_MEIPASS", None)),
         stdin=subprocess.DEVNULL,
@@ -26,4 +27,5 @@ def open_page(url: str) -> bool:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    threading.Thread(target=started.wait, name="browser", daemon=True).start()
     return True

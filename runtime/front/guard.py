@@ -5,6 +5,7 @@ them away, and where browsers send none, Sec-Fetch-Site. Or its own host name co
 """
 
 import hmac
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from ipaddress import ip_address
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 READING = frozenset({"GET", "HEAD"})
+HOST = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^\[\]:@/]*))(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,13 @@ def guard(host: str, keys: Sequence[str], allow_hosts: Sequence[str], allow_orig
 
 
 def split_host(value: str) -> tuple[str, int | None]:
-    """Name (lower case, no brackets, no final dot) and port of a Host header."""
-    name, _, port = value.strip().lower().rpartition(":")
-    if not name or not port.isdecimal() or (":" in name and not name.endswith("]")):
-        name, port = value.strip().lower(), ""
-    return name.removeprefix("[").removesuffix("]").removesuffix("."), int(port) if port else None
+    """Name (lower case, no brackets, no final dot) and port of a Host header; what is none is a name as it stands."""
+    value = value.strip().lower()
+    parts = HOST.fullmatch(value)
+    if parts is None:
+        return value, None
+    port = parts["port"]
+    return parts["address"] or parts["name"].removesuffix("."), int(port) if port else None
 
 
 def is_local(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -10,6 +11,7 @@ from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.front import answers, system_prompt
 from mkllm.runtime.front.engine_state import EngineState
 from mkllm.runtime.front.guard import same_origin
+from mkllm.runtime.front.upload import TooLarge, Upload
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -29,31 +31,8 @@ CONNECT_TRIES = 5
 NEWS_SECONDS = 2.0
 
 
-class TooLarge(Exception):
-    """The body is longer than --max-body."""
-
-
-class Upload:
-    """The body of a request, at most `limit` bytes of it. `exceeded` says that there was more."""
-
-    def __init__(self, request: web.BaseRequest, limit: int) -> None:
-        self._request = request
-        self._limit = limit
-        self.exceeded = False
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises TooLarge when the limit is passed."""
-        total = 0
-        async for piece in self._request.content.iter_any():
-            total += len(piece)
-            if total > self._limit:
-                self.exceeded = True
-                raise TooLarge
-            yield piece
-
-    async def whole(self) -> bytes:
-        """All of it."""
-        return b"".join([piece async for piece in self.pieces()])
+class BrokenOff(Exception):
+    """The engine's answer is not whole."""
 
 
 class Proxy:
@@ -69,11 +48,14 @@ class Proxy:
         self._max_body = max_body
         self._address = ""
         self._session: aiohttp.ClientSession | None = None
+        self._answering: set[asyncio.Task[Any]] = set()
         self._stopping = False
 
     def stop(self) -> None:
-        """From now on, streams that are cut end with the sentence that the program was stopped."""
+        """End the answers under way; streams end with the sentence that the program was stopped."""
         self._stopping = True
+        for task in self._answering:
+            task.cancel()
 
     async def close(self) -> None:
         """Close what is open to the engine."""
@@ -160,28 +142,27 @@ class Proxy:
         headers.update({**answers.COMMON, **extra})
         response = web.StreamResponse(status=answered.status, reason=answered.reason, headers=headers)
         await response.prepare(request)
+        task = asyncio.current_task()
+        assert task
+        self._answering.add(task)
         try:
-            while True:
-                try:
-                    piece = await answered.content.readany()
-                except aiohttp.ClientError:
-                    await self._cut(request, response, await self._what_happened(snapshot))
-                    return response
-                if not piece:
-                    break
+            async for piece in _pieces(answered):
                 await response.write(piece)
+        except BrokenOff:
+            await self._cut(request, response, await self._what_happened(snapshot))
         except asyncio.CancelledError:
-            if self._stopping:
-                await self._cut(request, response, "the program was stopped")
-            raise
-        await response.write_eof()
+            if not self._stopping:
+                raise
+            task.uncancel()
+            await self._cut(request, response, "the program was stopped")
+        finally:
+            self._answering.discard(task)
         return response
 
     async def _cut(self, request: web.BaseRequest, response: web.StreamResponse, message: str) -> None:
         """End an answer that is not whole: a stream of events says so, anything else breaks off."""
         if response.content_type == STREAM:
             await response.write(answers.event(_path(request), message))
-            await response.write_eof()
         elif request.transport:
             request.transport.abort()
 
@@ -200,6 +181,15 @@ async def _say_continue(request: web.BaseRequest) -> None:
     if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= (1, 1):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
+
+
+async def _pieces(answered: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """What the engine answers, as it comes. Raises BrokenOff when the engine ends before its answer does."""
+    try:
+        while piece := await answered.content.readany():
+            yield piece
+    except aiohttp.ClientError:
+        raise BrokenOff from None
 
 
 def _path(request: web.BaseRequest) -> str:
