@@ -12,11 +12,11 @@ BUFFERS = 5
 class Digest:
     """Hashes what was put into the buffers that it lends out; the caller goes on reading and writing meanwhile.
 
-    Memory is BUFFERS * CHUNK bytes, whatever the length of the stream. Both hashes release the interpreter lock.
+    Memory is at most BUFFERS * CHUNK bytes, whatever the length of the stream. Both hashes let other threads run.
     """
 
     def __init__(self) -> None:
-        self._free = [bytearray(CHUNK) for _ in range(BUFFERS)]
+        self._free: list[bytearray] = []
         self._busy: deque[tuple[bytearray, Future[None], Future[None]]] = deque()
         self._sha_thread = ThreadPoolExecutor(1)
         self._crc_thread = ThreadPoolExecutor(1)
@@ -27,6 +27,8 @@ class Digest:
         """A buffer of CHUNK bytes to fill; waits for the oldest one while all are being hashed."""
         if self._free:
             return self._free.pop()
+        if len(self._busy) < BUFFERS:
+            return bytearray(CHUNK)
         buffer, *work = self._busy.popleft()
         for item in work:
             item.result()
