@@ -65,7 +65,7 @@ def _facts(parts: Sequence[Part], folders: Sequence[Path]) -> dict[str, Any]:
     members = sorted(f"native/{path.name}" for path in (folders[0] / "native").iterdir())
     modules = [name for name in members if name.startswith("native/libggml-cpu-")]
     libraries = [name for name in members if name != ENGINE and name not in modules]
-    floors = {part.name: newest_glibc(folder) for part, folder in zip(parts, folders, strict=True)}
+    floors = {part.name: _glibc(folder) for part, folder in zip(parts, folders, strict=True)}
     return {
         "versions": _versions(),
         "parts": {part.name: part.key for part in parts},
@@ -74,6 +74,12 @@ def _facts(parts: Sequence[Part], folders: Sequence[Path]) -> dict[str, Any]:
         "engine": {"program": ENGINE, "libraries": libraries},
         "backends": [{"name": _backend_name(name), "member": name} for name in modules],
     }
+
+
+def _glibc(folder: Path) -> str:
+    """The newest glibc that anything of a part needs; what is frozen says it itself."""
+    frozen = folder / "runtime.pkg"
+    return runtime_pkg.glibc_of(frozen) if frozen.exists() else newest_glibc(folder)
 
 
 def _backend_name(member: str) -> str:

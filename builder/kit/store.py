@@ -35,11 +35,12 @@ def build_part(part: Part, report: Report) -> Path:
     Two processes that want the same part build it once. Work folders are kept until the part is whole, so that an
     interrupted build goes on where it ended.
     """
-    place = _place(part)
-    with _locked(place.with_name(place.name + ".lock")):
+    place, work = _place(part), cache.folder("work") / part.name
+    if is_built(part):
+        return place
+    with _locked(work.with_name(work.name + ".lock")):
         if is_built(part):
             return place
-        work = cache.folder("work") / part.name
         work.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".new-") as folder:
             out = Path(folder) / "out"
