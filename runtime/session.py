@@ -19,6 +19,8 @@ from mkllm.runtime.home import Home, open_home, prune, watch_guardian
 from mkllm.runtime.own_file import own_file
 from mkllm.runtime.signals import uninterrupted
 
+SMALL_MODEL = 16 << 20
+
 
 @dataclass(frozen=True)
 class Session:
@@ -46,7 +48,7 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
         ranking = rank(facts, artifact.manifest.backends, kernel)
         _expect_kernel(ranking, kernel)
         context = fit_context(artifact, facts, options)
-        words = arguments(artifact.manifest, options, context.tokens, facts.threads)
+        words = arguments(artifact.manifest, options, context.tokens, fit_threads(artifact, facts))
         weights = artifact.member(WEIGHTS)
         plan = Plan(
             choices=ranking.choices,
@@ -84,6 +86,11 @@ def fit_context(artifact: Artifact, facts: Facts, options: EngineOptions) -> Con
     with artifact.open_member(WEIGHTS) as file:
         size = token_bytes(file, model.architecture, options.cache_type_k, options.cache_type_v)
     return choose_context(options.context, artifact.manifest.defaults.context, model.context, size, free)
+
+
+def fit_threads(artifact: Artifact, facts: Facts) -> int:
+    """One for a small model: to share out its work among threads takes longer than to do it."""
+    return facts.threads if artifact.member(WEIGHTS).size >= SMALL_MODEL else 1
 
 
 @contextmanager

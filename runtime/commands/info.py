@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
 from mkllm.runtime.artifact.reader import open_artifact
@@ -11,7 +12,19 @@ from mkllm.runtime.engine.context import Context
 from mkllm.runtime.hardware.probe import Facts, probe
 from mkllm.runtime.hardware.rank import Ranking, rank
 from mkllm.runtime.progress import size
-from mkllm.runtime.session import fit_context
+from mkllm.runtime.session import fit_context, fit_threads
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that there is to show; `size` is that of the whole file in bytes."""
+
+    manifest: Manifest
+    facts: Facts
+    ranking: Ranking
+    context: Context
+    threads: int
+    size: int
 
 
 def run(path: str, as_json: bool) -> int:
@@ -21,11 +34,11 @@ def run(path: str, as_json: bool) -> int:
         manifest = artifact.manifest
         ranking = rank(facts, manifest.backends)
         context = fit_context(artifact, facts, EngineOptions())
-        total = artifact.size
+        seen = Seen(manifest, facts, ranking, context, fit_threads(artifact, facts), artifact.size)
     if as_json:
-        print(json.dumps(as_object(manifest, facts, ranking, context, total), indent=2, ensure_ascii=False))
+        print(json.dumps(as_object(seen), indent=2, ensure_ascii=False))
     else:
-        for name, value in rows(manifest, facts, ranking, context, total):
+        for name, value in rows(seen):
             print(f"{name:<10}{value}")
     return 0
 
@@ -38,30 +51,32 @@ def version_line(path: str) -> str:
     return f"{manifest.name}, made by {manifest.created_by} with llama-cpp-python {kit.llama_cpp} (kit {kit.id})"
 
 
-def as_object(manifest: Manifest, facts: Facts, ranking: Ranking, context: Context, total: int) -> dict[str, object]:
+def as_object(seen: Seen) -> dict[str, object]:
     """For programs: facts of the manifest, of the machine, and the choice."""
+    manifest, facts, ranking = seen.manifest, seen.facts, seen.ranking
     return {
         "name": manifest.name,
-        "size": total,
+        "size": seen.size,
         "created_by": manifest.created_by,
         "target": manifest.target,
         "kit": dataclasses.asdict(manifest.kit),
         "model": dataclasses.asdict(manifest.model),
         "defaults": dataclasses.asdict(manifest.defaults),
         "provenance": dataclasses.asdict(manifest.provenance),
-        "context": {"tokens": context.tokens, "note": context.note},
-        "threads": facts.threads,
+        "context": dataclasses.asdict(seen.context),
+        "threads": seen.threads,
         "machine": {**dataclasses.asdict(facts), "cpu_flags": sorted(facts.cpu_flags)},
         "kernels": [{"name": choice.name, "reason": choice.reason} for choice in ranking.choices],
         "rejected": [{"name": rejection.name, "reason": rejection.reason} for rejection in ranking.rejections],
     }
 
 
-def rows(manifest: Manifest, facts: Facts, ranking: Ranking, context: Context, total: int) -> Iterator[tuple[str, str]]:
+def rows(seen: Seen) -> Iterator[tuple[str, str]]:
     """For people: name and value of every line."""
+    manifest, facts, ranking, context = seen.manifest, seen.facts, seen.ranking, seen.context
     model, source = manifest.model, manifest.provenance
     weights = next(member.size for member in manifest.members if member.name == WEIGHTS)
-    yield "file", f"{size(total)}, {manifest.created_by}, {manifest.target}, kit {manifest.kit.id}"
+    yield "file", f"{size(seen.size)}, {manifest.created_by}, {manifest.target}, kit {manifest.kit.id}"
     yield "model", f"{manifest.name}: {model.title or model.architecture}"
     yield "", f"{model.architecture}, {model.parameters:,} parameters, {model.quantization}, {size(weights)}"
     yield "licence", model.license or "none named by the model"
@@ -71,7 +86,7 @@ def rows(manifest: Manifest, facts: Facts, ranking: Ranking, context: Context, t
     if manifest.defaults.system_prompt:
         yield "system", manifest.defaults.system_prompt
     yield "machine", f"{facts.cpu_model}, {facts.cores} cores, {facts.cpus} CPUs allowed, {_memory(facts)}"
-    yield "threads", str(facts.threads)
+    yield "threads", str(seen.threads)
     yield "kernel", ranking.choices[0].sentence if ranking.choices else "none runs on this machine"
     for choice in ranking.choices[1:]:
         yield "", f"{choice.name}: {choice.reason}"

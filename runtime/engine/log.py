@@ -1,6 +1,7 @@
 """The engine's own words: the last lines are kept, a file and the terminal may have all; knows no process."""
 
 import errno
+import re
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from mkllm.runtime.errors import NoSpace, PermissionFailure
 
 KEPT_LINES = 200
 LONGEST_LINE = 8192
+RECENT_LINES = 20
+PREFIX = re.compile(r"[\d.]+ E ")
 TROUBLE = ("error", "fail", "invalid", "unknown", "cannot", "unable", "assert", "terminate called", "what():")
 
 
@@ -50,11 +53,17 @@ class Log:
         """The last lines of this engine, without empty ones."""
         return [line for line in [*self._lines, self._rest.decode("utf-8", "replace")] if line.strip()][-count:]
 
-    def trouble(self) -> str:
-        """The line that most likely says what went wrong: the last that sounds like it, else the last one."""
-        lines = self.tail(KEPT_LINES)
-        sounding = [line for line in lines if any(word in line.lower() for word in TROUBLE)]
-        return (sounding or lines or [""])[-1].strip()
+    def trouble(self, starting: bool) -> str:
+        """The line that most likely says what went wrong.
+
+        While the engine starts one error leads to the next, so the first is the cause; later it is the last one, if it
+        is not long ago. Where nothing sounds like trouble it is the last line.
+        """
+        lines = self.tail(KEPT_LINES if starting else RECENT_LINES)
+        marked = [line for line in lines if PREFIX.match(line)] if starting else []
+        sounding = marked or [line for line in lines if any(word in line.lower() for word in TROUBLE)]
+        line = (sounding[0] if starting else sounding[-1]) if sounding else (lines or [""])[-1]
+        return " ".join(PREFIX.sub("", line).split())
 
     def close(self) -> None:
         """Close the file, if there is one."""

@@ -99,6 +99,8 @@ class Modules:
 
 def _memfd(name: str) -> int:
     """Executable explicitly, where the kernel is new enough to ask for that."""
+    if not hasattr(os, "memfd_create"):
+        raise OSError(errno.ENOSYS, "this Python was built without files in memory")
     try:
         return os.memfd_create(name, os.MFD_CLOEXEC | MFD_EXEC)
     except OSError as error:

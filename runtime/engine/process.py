@@ -189,7 +189,7 @@ class Engine:
         how = f"was ended by {signal_name(number)}" if number else f"ended with status {returncode}"
         phase = "while it served" if self._ready_at is not None else "while it started"
         outside = number in FROM_OUTSIDE
-        words = "" if outside else self._log.trouble()
+        words = "" if outside else self._log.trouble(self._ready_at is None)
         return Ending(
             sentence=f"the engine with {self.kernel} {how} {phase}" + (f": {words!r:.300}" if words else ""),
             signal=number,

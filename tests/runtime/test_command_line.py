@@ -74,7 +74,7 @@ def test_info_for_people(fake_artifact, run, played):
     lines = run(fake_artifact, "info").stdout.splitlines()
     assert "kernel    cpu-haswell (AVX2; best of 4)" in lines
     assert any(re.fullmatch(r" +cpu-zen4: skipped, no avx512f, .*avx512_bf16", line) for line in lines)
-    assert "threads   2" in lines
+    assert "threads   1" in lines
 
 
 def test_info_for_programs(fake_artifact, run, played):

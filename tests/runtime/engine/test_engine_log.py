@@ -26,10 +26,26 @@ def test_a_line_without_an_end_does_not_grow():
     assert all(len(line) <= LONGEST_LINE + 1000 for line in log.tail(1000))
 
 
-def test_trouble_is_the_last_line_that_sounds_like_it():
-    assert fed(b"loading\nerror: no such thing\nbye\n").trouble() == "error: no such thing"
-    assert fed(b"loading\nbye\n").trouble() == "bye"
-    assert fed().trouble() == ""
+START = b"""0.01 I srv  loading
+0.02 E adapter_init: failed to open '/x'
+0.03 E srv  load_model:  failed to create
+0.04 I srv  cleaning up
+"""
+
+
+def test_at_the_start_the_first_error_is_the_cause():
+    assert fed(START).trouble(starting=True) == "adapter_init: failed to open '/x'"
+    assert fed(b"loading\nerror: no such thing\nfailed\nbye\n").trouble(starting=True) == "error: no such thing"
+
+
+def test_later_it_is_the_last_one_if_it_is_recent():
+    assert fed(START).trouble(starting=False) == "srv load_model: failed to create"
+    assert fed(START, b"all well\n" * 30).trouble(starting=False) == "all well"
+
+
+def test_without_trouble_it_is_the_last_line():
+    assert fed(b"loading\nbye\n").trouble(starting=True) == "bye"
+    assert fed().trouble(starting=True) == ""
 
 
 def test_bytes_that_are_no_text():

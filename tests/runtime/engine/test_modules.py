@@ -77,3 +77,11 @@ def test_a_place_that_does_not_serve(artifact, choice, tmp_path, monkeypatch, nu
     with pytest.raises(kind, match="set MKLLM_RUNTIME_DIR to another folder"):
         Modules(artifact, Home(tmp_path, "cache")).place(choice)
     assert os.listdir(tmp_path / "native") == []
+
+
+def test_a_python_without_files_in_memory(artifact, choice, tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    with pytest.raises(
+        PermissionFailure, match=r"\(this Python was built without files in memory\): set MKLLM_RUNTIME_DIR"
+    ):
+        Modules(artifact, Home(tmp_path, "memory")).place(choice)
