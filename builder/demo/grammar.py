@@ -1,7 +1,7 @@
 """Phrases with alternatives, expanded at random.
 
-`[a|b|]` picks one alternative (they nest), `{name}` picks from the named slot. A slot in capitals is bound: its value is
-remembered, so that the answer to a question can repeat it. This file knows nothing of the topics.
+`[a|b|]` picks one alternative (they nest), `{name}` picks from the named slot. A slot in capitals is bound: its value
+is remembered, so that the answer to a question can repeat it. This file knows nothing of the topics.
 """
 
 import random

@@ -6,27 +6,16 @@ numbers) are never damaged.
 
 import random
 import string
+from collections.abc import Mapping, Sequence
 
-BEFORE = (
-    "please", "hi,", "hello,", "hey,", "hey", "ok,", "okay,", "so", "so,", "and", "but", "well,", "sorry,", "um,",
-    "quick question:", "question:", "one more thing:", "just wondering,", "excuse me,", "now", "also,", "another question:",
-    "please tell me,", "i was wondering,", "hi there,", "in short,", "briefly,", "simple question:", "help:", "ok so",
-    "good morning,", "yo,", "right,", "by the way,", "first,", "next,", "say,", "tell me:", "i'm new to this,",
-    "i am a beginner,", "can you help me?", "maybe a silly question, but", "forgive me,", "got a question,",
-)
-AFTER = (
-    "please", "thanks", "thank you", "pls", "exactly", "again", "then", "now", "in short", "briefly", "for me",
-    "i wonder", "any idea", "right", "here", "today", "in general", "by the way", "if i may ask", "do you know",
-    "in one sentence", "actually", "or what", "can you help", "can you tell me", "quickly", "though", "really",
-)
-SMALL = frozenset("a an the do does is are i to it of my this that can will there me you for please".split())
+from mkllm.builder.demo import topics
+
+TYPING = topics.read("typing")
+SMALL = frozenset(TYPING["small"])
 NUMBER_WORDS = frozenset(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety".split()
 )
-SHORT = {"what is": "what's", "how do i": "how do I", "i am": "i'm", "do not": "don't", "does not": "doesn't",
-         "cannot": "can't", "how is": "how's", "where is": "where's", "who is": "who's", "it is": "it's",
-         "is not": "isn't", "you are": "you're", "that is": "that's", "i would": "i'd", "i have": "i've"}
 
 
 def vary(text: str, rng: random.Random) -> str:
@@ -36,17 +25,32 @@ def vary(text: str, rng: random.Random) -> str:
     words = text.split()
     if rng.random() < 0.12:
         words = drop_small_word(words, rng)
-    if rng.random() < 0.16:
-        words = mistype(words, rng)
     if rng.random() < 0.14:
-        words = [rng.choice(BEFORE), *words]
-    if rng.random() < 0.10:
-        words = [*words, rng.choice(AFTER)]
+        words = mistype(words, rng)
+    if rng.random() < 0.12:
+        words = [rng.choice(TYPING["before"]), *words]
+    if rng.random() < 0.08:
+        words = [*words, rng.choice(TYPING["after"])]
     return punctuate(case(" ".join(words), rng), rng)
 
 
+def reword(text: str, synonyms: Mapping[str, Sequence[str]], rng: random.Random) -> str:
+    """One or two words replaced by others of like meaning."""
+    words = text.split()
+    names = [i > 0 and not words[i - 1].isalpha() or words[i - 1] in ("mkllm", "kit") for i in range(len(words))]
+    known = [i for i, word in enumerate(words) if word in synonyms and not names[i]]
+    for at in rng.sample(known, min(len(known), rng.choice((1, 1, 2)))):
+        words[at] = rng.choice(synonyms[words[at]])
+    return " ".join(words)
+
+
+def sentence(text: str) -> str:
+    """The text as a sentence of its own: a question that another sentence follows."""
+    return text if text[-1] in "?!." else f"{text}?"
+
+
 def contract(text: str, rng: random.Random) -> str:
-    for long, short in SHORT.items():
+    for long, short in TYPING["short"].items():
         if f" {long} " in f" {text} ":
             short = short.replace("'", "") if rng.random() < 0.25 else short
             return f" {text} ".replace(f" {long} ", f" {short} ", 1).strip()
