@@ -3,51 +3,47 @@
 Translates the engine's errors into this program's.
 """
 
-import http.client
 import json
-import socket
 from collections.abc import Iterator
 from typing import Any
 
+from mkllm.runtime.engine.exchange import Cut, Exchange
 from mkllm.runtime.errors import EngineDied, PromptTooLong, RequestRefused, RuntimeFailure
-
-CONNECT_SECONDS = 10.0
 
 
 class Client:
-    """One connection to one run of the engine; used by one thread. `close` may come from anywhere and ends a stream."""
+    """Asks one run of the engine, a question at a time. Leaving the block ends what is being generated for it."""
 
     def __init__(self, address: str, key: str) -> None:
-        self._connection = _UnixConnection(address)
+        self._address = address
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        self._exchange: Exchange | None = None
 
     def get(self, path: str) -> Any:
         """The answer's JSON. Raises RequestRefused, PromptTooLong or EngineDied."""
-        return self._whole("GET", path, None)
+        return self._whole("GET", path, b"")
 
     def post(self, path: str, body: object) -> Any:
         """The answer's JSON. Raises RequestRefused, PromptTooLong or EngineDied."""
-        return self._whole("POST", path, body)
+        return self._whole("POST", path, json.dumps(body).encode())
 
     def stream(self, path: str, body: object) -> Iterator[dict[str, Any]]:
         """The objects of a server-sent stream as they come. Raises as `post` does, also in the middle."""
         try:
-            response = self._send("POST", path, body)
-            while line := response.readline():
+            for line in self._send("POST", path, json.dumps(body).encode()).lines():
                 kind, _, data = line.decode("utf-8", "replace").strip().partition(": ")
-                if kind == "data" and data != "[DONE]":
-                    event = json.loads(data)
-                    if "error" in event:
-                        raise refusal(event)
-                    yield event
-                elif kind == "error":
+                if kind == "error":
                     raise refusal({"error": json.loads(data)})
-        except (OSError, http.client.HTTPException) as error:
-            raise _cut(error) from None
+                if kind == "data" and data != "[DONE]":
+                    yield _event(json.loads(data))
+        except (OSError, Cut) as error:
+            raise _dead(error) from None
 
     def close(self) -> None:
         """End the connection, and with it what the engine is generating for it."""
-        self._connection.close()
+        if self._exchange:
+            self._exchange.close()
+            self._exchange = None
 
     def __enter__(self) -> "Client":
         return self
@@ -55,33 +51,18 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _whole(self, method: str, path: str, body: object) -> Any:
+    def _whole(self, method: str, path: str, body: bytes) -> Any:
         try:
             return json.loads(self._send(method, path, body).read())
-        except (OSError, http.client.HTTPException) as error:
-            raise _cut(error) from None
+        except (OSError, Cut) as error:
+            raise _dead(error) from None
 
-    def _send(self, method: str, path: str, body: object) -> http.client.HTTPResponse:
-        data = None if body is None else json.dumps(body).encode()
-        self._connection.request(method, path, data, self._headers)
-        response = self._connection.getresponse()
-        if response.status >= 400:
-            raise refusal(_parsed(response.read()))
-        return response
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket instead of TCP."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__("localhost")
-        self._address = address
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(CONNECT_SECONDS)
-        self.sock.connect(self._address)
-        self.sock.settimeout(None)
+    def _send(self, method: str, path: str, body: bytes) -> Exchange:
+        self.close()
+        self._exchange = Exchange(self._address, method, path, self._headers, body)
+        if self._exchange.status >= 400:
+            raise refusal(_parsed(self._exchange.read()))
+        return self._exchange
 
 
 def refusal(answer: Any) -> RuntimeFailure:
@@ -97,6 +78,12 @@ def refusal(answer: Any) -> RuntimeFailure:
     return RequestRefused(f"the engine refused the request: {message:.500}")
 
 
+def _event(event: dict[str, Any]) -> dict[str, Any]:
+    if "error" in event:
+        raise refusal(event)
+    return event
+
+
 def _parsed(data: bytes) -> Any:
     try:
         return json.loads(data)
@@ -104,5 +91,5 @@ def _parsed(data: bytes) -> Any:
         return data.decode("utf-8", "replace")
 
 
-def _cut(error: Exception) -> EngineDied:
+def _dead(error: Exception) -> EngineDied:
     return EngineDied(f"the engine ended while it answered ({type(error).__name__}): ask again")

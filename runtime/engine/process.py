@@ -103,16 +103,19 @@ class Engine:
         self._thread.start()
 
     def stop(self, grace: float) -> None:
-        """End the process: SIGTERM, after `grace` seconds SIGKILL. Returns when it is gone. Idempotent."""
+        """End the process: SIGTERM, after `grace` seconds SIGKILL. Returns when it is gone. Idempotent.
+
+        Waiting for the thread is quicker than for the process, which can only be polled.
+        """
         self._stopping = True
         if self._process is None or self._thread is None:
             return
         self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(grace)
-        except subprocess.TimeoutExpired:
+        if threading.current_thread() is not self._thread:
+            self._thread.join(grace)
+        if self._process.poll() is None:
             self._process.kill()
-            self._process.wait()
+        self._process.wait()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
