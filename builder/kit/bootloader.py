@@ -34,8 +34,8 @@ DEFINES = (
 FLAGS = ("-O2", "-fPIE", "-ffunction-sections", "-fdata-sections", *(f"-D{name}" for name in DEFINES))
 HARDENED = ("-D_FORTIFY_SOURCE=2",)
 STRICT = ("-D_GNU_SOURCE", "-std=c11", "-Wall", "-Wextra", "-Werror")
-# The one call that is redirected: by which name the loader knows its own file (bootloader/file.c). The hardened realpath
-# is an inline function of the C library's header, which would win over the redirection.
+# The one call that is redirected: by which name the loader knows its own file (bootloader/file.c). Not hardened, because
+# that would make realpath an inline function of the C library's header, which would win over the redirection.
 REDIRECTED = {"pyi_main.c": ("-Drealpath=entry_realpath",)}
 LINK = ("-s", "-pie", "-Wl,--gc-sections", "-Wl,-z,relro", "-Wl,-z,now", "-ldl", "-lpthread")
 

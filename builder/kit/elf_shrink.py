@@ -46,4 +46,8 @@ def _drop_search_paths(data: bytearray, start: int, size: int, segments: list[tu
 
 
 def _in_file(address: int, segments: list[tuple[int, int, int, int]]) -> int:
-    return next(address - start + offset for kind, offset, start, size in segments if kind == PT_LOAD and start <= address < start + size)
+    return next(
+        address - start + offset
+        for kind, offset, start, size in segments
+        if kind == PT_LOAD and start <= address < start + size
+    )

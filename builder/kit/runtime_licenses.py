@@ -48,7 +48,9 @@ def _library(name: str, source: Path) -> str:
     """The text that the distribution keeps for the package of this file, else where the file came from."""
     for path in _distribution_files(source):
         return path.read_text("utf-8", errors="replace")
-    return f"{name} was taken from the system on which this kit was built; its licence is that of the system's package.\n"
+    return (
+        f"{name} was taken from the system on which this kit was built; its licence is that of the system's package.\n"
+    )
 
 
 def _distribution_files(source: Path) -> Iterator[Path]:

@@ -30,8 +30,8 @@ SECONDS = 60.0
 BASE_LIBRARY = "base_library.zip"
 GLIBC, PRELOAD = "pyi-mkllm-glibc", "pyi-mkllm-preload"
 
-# The same inputs give the same bytes. Level 0: modules are not deflated, so that they are imported faster.
-REPRODUCIBLE = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "315532800", "PYINSTALLER_ZLIB_COMPRESSION_LEVEL": "0"}
+# The same inputs give the same bytes.
+REPRODUCIBLE = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "315532800"}
 
 
 def part() -> Part:
@@ -143,7 +143,7 @@ def freeze(python: Path, spec: Path, work: Path, report: Report) -> Path:
 def repack(pkg: Pkg, folder: Path) -> Pkg:
     """The same PKG with smaller files and with what the entry must know; `folder` holds its libraries on return."""
     shutil.rmtree(folder, ignore_errors=True)
-    entries = [_smaller(entry) for entry in pkg.entries]
+    entries = [_smaller(entry) for entry in pkg.entries if _is_wanted(entry)]
     for entry in entries:
         if entry.kind == BINARY:
             path = folder / entry.name
@@ -180,6 +180,11 @@ def loading_order(needed: dict[str, tuple[str, ...]]) -> list[str]:
 def glibc_of(path: Path) -> str:
     """The newest glibc that the libraries inside a runtime.pkg need, such as `2.35`."""
     return read_pkg(path).option(GLIBC) or "0"
+
+
+def _is_wanted(entry: Entry) -> bool:
+    """Of what pip wrote about a package, its version is asked for; the rest differs from machine to machine."""
+    return ".dist-info/" not in entry.name or entry.name.endswith("/METADATA")
 
 
 def _smaller(entry: Entry) -> Entry:
