@@ -34,8 +34,8 @@ DEFINES = (
 FLAGS = ("-O2", "-fPIE", "-ffunction-sections", "-fdata-sections", *(f"-D{name}" for name in DEFINES))
 HARDENED = ("-D_FORTIFY_SOURCE=2",)
 STRICT = ("-D_GNU_SOURCE", "-std=c11", "-Wall", "-Wextra", "-Werror")
-# The one call that is redirected: by which name the loader knows its own file (bootloader/file.c). Not hardened, because
-# that would make realpath an inline function of the C library's header, which would win over the redirection.
+# The one call that is redirected: by which name the loader knows its own file (bootloader/file.c). Not hardened,
+# because that would make realpath an inline function of the C library's header, which would win over the redirection.
 REDIRECTED = {"pyi_main.c": ("-Drealpath=entry_realpath",)}
 LINK = ("-s", "-pie", "-Wl,--gc-sections", "-Wl,-z,relro", "-Wl,-z,now", "-ldl", "-lpthread")
 
@@ -68,7 +68,7 @@ def _build(sdist: Path, zig: Path, work: Path, out: Path, report: Report) -> Non
     report.step("compiling the bootloader")
     source = work / "source"
     unpack(sdist, source)
-    compiler = (zig, "cc", "-target", toolchain.TARGETS[TARGET], *_prefix_maps(zig, source))
+    compiler = [str(zig), "cc", "-target", toolchain.TARGETS[TARGET], *_prefix_maps(zig, source)]
     objects = _compile(compiler, list(_units(source / "bootloader")), work / "objects", report)
     program = out / "bootloader"
     run([*compiler, *objects, *LINK, "-o", program], env=toolchain.environment(), log=report.log)
@@ -92,7 +92,7 @@ def _units(loader: Path) -> Iterator[Unit]:
             yield Unit(source, (*REDIRECTED.get(source.name, HARDENED), *include))
 
 
-def _compile(compiler: Sequence[str | Path], units: list[Unit], folder: Path, report: Report) -> list[Path]:
+def _compile(compiler: Sequence[str], units: list[Unit], folder: Path, report: Report) -> list[Path]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     objects = [folder / f"{unit.source.parent.name}-{unit.source.stem}.o" for unit in units]

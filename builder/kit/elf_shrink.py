@@ -2,6 +2,7 @@
 
 import struct
 
+from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit.elf import DT_RPATH, DT_RUNPATH, DT_STRTAB, MAGIC, PT_DYNAMIC, PT_LOAD
 
 SECTION_TABLE, SECTION_COUNT = 40, 60  # where the file header speaks of sections
@@ -10,8 +11,8 @@ PAIR = struct.Struct("<QQ")
 
 
 def shrink(data: bytes) -> bytes:
-    """The same library without its section table, symbols for linking, debug information, and search paths of the machine
-    that built it (elsewhere they would let a stranger's folder supply libraries). What is not ELF stays as it is.
+    """The same library without its section table, symbols for linking, debug information, and search paths of the
+    machine that built it: elsewhere a stranger's folder could supply libraries by them. What is not ELF stays as is.
     """
     if not data.startswith(MAGIC):
         return data
@@ -46,8 +47,7 @@ def _drop_search_paths(data: bytearray, start: int, size: int, segments: list[tu
 
 
 def _in_file(address: int, segments: list[tuple[int, int, int, int]]) -> int:
-    return next(
-        address - start + offset
-        for kind, offset, start, size in segments
-        if kind == PT_LOAD and start <= address < start + size
-    )
+    for kind, offset, start, size in segments:
+        if kind == PT_LOAD and start <= address < start + size:
+            return address - start + offset
+    raise ToolFailed(f"a library to be frozen is damaged: the address {address:#x} lies in none of its segments")

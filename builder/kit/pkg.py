@@ -86,7 +86,7 @@ def _entries(data: bytes, table: int, length: int) -> Iterator[Entry]:
 
 
 def in_order(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Options, then bootstrap code as it is, then files, then modules: what becomes files lies together, so that the entry
-    can check the rest alone when the files are already in place."""
+    """Options, then bootstrap code as it is, then files, then modules: what becomes files lies together, so that the
+    entry can check the rest alone when the files are already in place."""
     ranks = {OPTION: 0, **dict.fromkeys(FILES, 2), MODULES: 3}
     return tuple(sorted(entries, key=lambda entry: ranks.get(entry.kind, 1)))

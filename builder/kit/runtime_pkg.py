@@ -1,7 +1,7 @@
 """The runtime part: mkllm.runtime and its pinned packages, frozen by PyInstaller into one PKG (spec/kit.md).
 
-The PKG is taken apart again and put together smaller: libraries shrunk, codecs of old code pages left out, and told what
-the entry must know, the glibc it needs and which libraries to load first (spec/launch.md, 1).
+The PKG is taken apart again and put together smaller: libraries shrunk, codecs of old code pages left out, with what
+the entry must know: the glibc it needs and which libraries to load first (spec/launch.md, 1).
 """
 
 import json
@@ -115,7 +115,8 @@ def make_environment(folder: Path, report: Report) -> Path:
         )
     except ToolFailed as failure:
         raise ToolFailed(
-            f"the runtime's packages could not be installed: check the network or the index that pip is set up with\n{failure}"
+            "the runtime's packages could not be installed: check the network or the index that pip is set up with\n"
+            f"{failure}"
         ) from None
     return python
 
@@ -134,7 +135,8 @@ def copy_runtime(environment: Path) -> None:
 def freeze(python: Path, spec: Path, work: Path, report: Report) -> Path:
     """Run PyInstaller; returns the PKG as it made it, beside what else the spec wrote."""
     shutil.rmtree(work, ignore_errors=True)
-    args = [python, "-m", "PyInstaller", "--noconfirm", "--distpath", work / "dist", "--workpath", work / "build", spec]
+    folders: list[str | Path] = ["--distpath", work / "dist", "--workpath", work / "build"]
+    args: list[str | Path] = [python, "-m", "PyInstaller", "--noconfirm", *folders, spec]
     clean = {"PYINSTALLER_CONFIG_DIR": str(work / "config"), "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
     run(args, env={**REPRODUCIBLE, **clean}, log=report.log)
     return work / "build" / spec.stem / "runtime.pkg"

@@ -1,4 +1,4 @@
-"""The zip file of modules that Python starts from, without codecs that nobody uses here: it is searched at every start."""
+"""The zip file that Python starts from, without codecs that nobody uses here: its table is read at every start."""
 
 import io
 import zipfile

@@ -1,4 +1,4 @@
-"""A real bootloader, a small program frozen by the real PyInstaller, and artifacts made of both by a zip writer of the tests' own."""
+"""A real bootloader, a small program frozen by the real PyInstaller, artifacts of both by a zip writer of our own."""
 
 import io
 import os
@@ -231,7 +231,7 @@ def sandbox(tmp_path: Path, artifact_bytes: bytes) -> Sandbox:
 
 @pytest.fixture(scope="session")
 def in_namespace() -> Callable[[str], list[str]]:
-    """Words that run a shell script in a mount namespace of its own, where it may mount; skips where the kernel refuses."""
+    """Words that run a shell script in a mount namespace where it may mount; skips where that is refused."""
     words = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     tried = subprocess.run([*words, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True)
     if tried.returncode:

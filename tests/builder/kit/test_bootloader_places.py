@@ -196,7 +196,7 @@ def test_no_room_anywhere(aside: Any, in_namespace: Namespace) -> None:
 
 
 def test_disk_that_is_full_in_the_middle(aside: Any, in_namespace: Namespace) -> None:
-    """Inodes run out where bytes do not, so it shows only while extracting: nothing is left, the next place is taken."""
+    """Inodes run out, not bytes, so it shows only while extracting: nothing is left, the next place is taken."""
     script = f"{hostile(aside, 'nr_inodes=12')} /mnt/mistral facts; {LEFT}"
     done = aside.run(words=in_namespace(script))
     assert done.returncode == NO_PLACE

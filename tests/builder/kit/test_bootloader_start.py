@@ -73,7 +73,7 @@ def test_file_that_may_not_be_read(sandbox: Any) -> None:
 
 
 def test_elevated_program_trusts_no_environment(sandbox: Any) -> None:
-    """Set-user-ID: the environment may be an attacker's; PyInstaller then checks that the parent is the same program."""
+    """Set-user-ID: the environment may be an attacker's; PyInstaller then checks what program the parent is."""
     sandbox.program.chmod(0o755 | stat.S_ISUID)
     done = sandbox.run("facts", MKLLM_RUNTIME_DIR=str(sandbox.folder))
     seen = json.loads(done.stdout)
