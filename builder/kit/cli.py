@@ -1,14 +1,13 @@
 """`mkllm kit …`: build, list and show kits."""
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 
 import click
+from mkllm.builder.kit.kit import Kit
+from mkllm.builder.version import version
 from rich.console import Console
 from rich.table import Table
-
-from mkllm.builder.kit.kit import Kit
 
 
 @click.group()
@@ -25,7 +24,9 @@ def kit() -> None:
     show_default=True,
     help="CPU variants: all of llama.cpp's, or those of this machine alone (a quick build for local use).",
 )
-@click.option("--wheel", "folder", type=click.Path(file_okay=False, path_type=Path), help="Also write it as a wheel here.")
+@click.option(
+    "--wheel", "folder", type=click.Path(file_okay=False, path_type=Path), help="Also write it as a wheel here."
+)
 def build(target: str, variants: str, folder: Path | None) -> None:
     """Build the kit, or what is missing of it. An interrupted build goes on where it ended."""
     from mkllm.builder.kit.build import build_kit

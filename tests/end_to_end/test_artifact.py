@@ -66,7 +66,7 @@ def test_the_gguf_comes_back_bit_for_bit(by: str, mkllm: Path, demo: Path, sourc
 
 
 def test_inspect_and_verify(mkllm: Path, demo: Path) -> None:
-    facts = json.loads(run(mkllm, "inspect", demo, "--json"))
+    facts = json.loads(run(mkllm, "inspect", demo, "--json"))["manifest"]
     assert facts["name"] == "demo" and facts["model"]["architecture"] == "llama"
     assert "demo" in run(mkllm, "inspect", demo)
     run(mkllm, "verify", demo)
