@@ -70,9 +70,11 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
 
 def _expect_kernel(ranking: Ranking, kernel: str | None) -> None:
     """A kernel that was asked for by name and is not to be had is an error, never another kernel."""
-    if kernel is None or ranking.choices:
+    if ranking.choices:
         return
     reasons = {rejection.name: rejection.reason for rejection in ranking.rejections}
+    if kernel is None:
+        raise EngineUnusable("this machine runs none of the kernels in this file: 'info' says what each one needs")
     if kernel in reasons:
         raise EngineUnusable(f"the kernel {kernel!r} does not run here ({reasons[kernel]}): 'info' lists those that do")
     raise EngineUnusable(f"this file has no kernel {kernel!r}: it has {', '.join(reasons)}")

@@ -8,6 +8,8 @@ from mkllm.runtime.engine.header import HeaderError, Value, read_header
 SHORTEST = 2048
 STEP = 256
 SHARE = 0.25
+# The engine fills the cache with zeros before it is ready: a larger one would cost memory and seconds at every start.
+MOST_BYTES = 1 << 30
 # Bytes per element of llama.cpp's cache types: blocks of 32 elements with their scales.
 TYPE_BYTES = {
     "f32": 4.0,
@@ -39,8 +41,7 @@ def choose_context(asked: int | None, made: int | None, trained: int, token_byte
         return Context(asked or trained)
     if made is not None:
         return Context(made)
-    fitting = int(memory * SHARE / token_bytes) // STEP * STEP if token_bytes and memory else trained
-    tokens = min(trained, max(fitting, SHORTEST))
+    tokens = min(trained, max(_fitting(token_bytes, memory), SHORTEST)) if token_bytes and memory else trained
     if tokens == trained:
         return Context(trained)
     needed = token_bytes * trained / 2**30
@@ -49,6 +50,10 @@ def choose_context(asked: int | None, made: int | None, trained: int, token_byte
         f"context: {tokens} of the model's {trained} tokens, since all would take {needed:.1f} GiB of memory; "
         f"--ctx-size {trained} asks for all",
     )
+
+
+def _fitting(token_bytes: int, memory: int) -> int:
+    return int(min(memory * SHARE, MOST_BYTES) / token_bytes) // STEP * STEP
 
 
 def token_bytes(file: IO[bytes], architecture: str, type_k: str = "f16", type_v: str = "f16") -> int:

@@ -28,7 +28,7 @@ class Placer(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a start needs: the ranking's `choices`, best first, and the engine's `arguments` but its address."""
+    """All that a start needs: at least one of the ranking's `choices`, the engine's `arguments` but its address."""
 
     choices: Sequence[Choice]
     placer: Placer
@@ -70,8 +70,6 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the engine with the best backend, without waiting. Raises a RuntimeFailure when it cannot be placed."""
-        if not self._plan.choices:
-            raise EngineUnusable("this machine runs none of the kernels in this file: 'info' says what each one needs")
         with self._changed:
             self._spawn()
         if self._error:

@@ -50,16 +50,17 @@ def places(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def serve(fake_artifact, places, played):
+def serve(engine_artifact, places, played):
+    """`serve(*words, artifact=…, wait=…, VARIABLE=…)`: a server, the real one if there is one; ended with the test."""
     started = []
 
-    def start(*words, wait=True, **environment):
+    def start(*words, artifact=engine_artifact, wait=True, **environment):
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
         process = subprocess.Popen(
             [sys.executable, "-m", "mkllm.runtime", "--no-browser", "--port", str(port), *words],
-            env={**os.environ, "MKLLM_ARTIFACT": str(fake_artifact), **environment},
+            env={**os.environ, "MKLLM_ARTIFACT": str(artifact), **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -99,9 +100,9 @@ def test_a_stop_is_clean(serve, places, number):
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.2, 0.4, 0.6, 0.8])
-def test_a_stop_at_any_moment_of_the_start_leaves_nothing(serve, places, misbehaviour, seconds):
+def test_a_stop_at_any_moment_of_the_start_leaves_nothing(serve, fake_artifact, places, misbehaviour, seconds):
     journal = misbehaviour(load_seconds=2)
-    server = serve(wait=False)
+    server = serve(artifact=fake_artifact, wait=False)
     time.sleep(seconds)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(10) in (0, 143, -15)
@@ -111,10 +112,10 @@ def test_a_stop_at_any_moment_of_the_start_leaves_nothing(serve, places, misbeha
 
 def test_a_killed_engine_is_started_again(serve):
     server = serve()
-    first = server.engine
+    first, kernel = server.engine, server.health()["kernel"]
     first.kill()
     server.wait(lambda health: health.get("status") == "ok" and health["engine"]["restarts"] == 1)
-    assert server.health()["kernel"] == "cpu-haswell" and server.engine.pid != first.pid
+    assert server.health()["kernel"] == kernel and server.engine.pid != first.pid
     assert server.health()["engine"]["last_failure"].endswith("was ended by SIGKILL while it served")
 
 
@@ -131,7 +132,7 @@ def test_homes_that_are_not_a_cache_are_removed(serve, places, kind):
     home.mkdir(parents=True)
     server = serve(MKLLM_HOME=str(home), MKLLM_HOME_KIND=kind)
     files = list((home / "native").iterdir())
-    assert len(files) == 3 and all(file.is_symlink() == (kind == "memory") for file in files)
+    assert len(files) >= 3 and all(file.is_symlink() == (kind == "memory") for file in files)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(10) == 0 and left(places) == []
 
@@ -139,15 +140,18 @@ def test_homes_that_are_not_a_cache_are_removed(serve, places, kind):
 def test_a_cache_is_kept_and_used_again(serve, places):
     home = places / "runtime" / "_MEI0123456789abcd"
     home.mkdir(parents=True)
+    seen = []
     for _ in range(2):
         server = serve(MKLLM_HOME=str(home), MKLLM_HOME_KIND="cache")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
-    assert sorted(os.listdir(home / "native")) == ["libggml-cpu-haswell.so", "libllama.so", "mkllm-engine"]
+        seen.append({file.name: file.stat().st_ino for file in (home / "native").iterdir()})
+    assert seen[0] == seen[1] and "mkllm-engine" in seen[0]
+    assert len([name for name in seen[0] if name.startswith("libggml-cpu-")]) == 1
 
 
-def test_no_kernel_works(serve, misbehaviour):
+def test_no_kernel_works(serve, fake_artifact, misbehaviour):
     misbehaviour(start={"*": "SIGILL"})
-    server = serve(wait=False)
+    server = serve(artifact=fake_artifact, wait=False)
     assert server.process.wait(20) == 40
     assert b"was ended by SIGILL while it started" in server.process.stdout.read()

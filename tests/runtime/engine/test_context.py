@@ -25,12 +25,17 @@ def test_what_is_asked_for_is_never_cut():
 
 
 def test_what_does_not_fit_is_cut_and_said():
-    context = choose_context(None, None, 131072, 131072, 8 << 30)
-    assert context.tokens == 16384
+    context = choose_context(None, None, 131072, 131072, 2 << 30)
+    assert context.tokens == 4096
     assert context.note == (
-        "context: 16384 of the model's 131072 tokens, since all would take 16.0 GiB of memory; "
+        "context: 4096 of the model's 131072 tokens, since all would take 16.0 GiB of memory; "
         "--ctx-size 131072 asks for all"
     )
+
+
+def test_much_memory_is_not_all_taken():
+    assert choose_context(None, None, 131072, 131072, 64 << 30).tokens == 8192
+    assert choose_context(None, None, 131072, 32768, 64 << 30).tokens == 32768
 
 
 def test_it_is_never_cut_to_nothing():

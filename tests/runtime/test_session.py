@@ -1,0 +1,66 @@
+"""What a session decides before anything is started."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from mkllm.runtime.artifact.reader import open_artifact
+from mkllm.runtime.engine.arguments import EngineOptions
+from mkllm.runtime.engine.log import Logging
+from mkllm.runtime.errors import EngineUnusable, NotAnArtifact
+from mkllm.runtime.hardware.probe import Facts
+from mkllm.runtime.session import SMALL_MODEL, fit_context, fit_threads, start_session
+
+
+@pytest.mark.parametrize("size,threads", [(SMALL_MODEL - 1, 1), (SMALL_MODEL, 6)])
+def test_small_models_have_one_thread(size, threads):
+    artifact = SimpleNamespace(member=lambda name: SimpleNamespace(size=size))
+    assert fit_threads(artifact, Facts(cores=6)) == threads
+
+
+def test_context_by_memory(fake_artifact):
+    with open_artifact(fake_artifact) as artifact:
+        assert fit_context(artifact, Facts(memory_available=1 << 30), EngineOptions()).tokens == 4096
+        little = fit_context(artifact, Facts(memory_available=2_000_000), EngineOptions())
+        assert little.tokens == 2048 and "2048 of the model's 4096" in little.note
+        assert fit_context(artifact, Facts(memory_available=2_000_000), EngineOptions(context=100)).tokens == 100
+
+
+@pytest.fixture
+def here(fake_artifact, played, tmp_path, monkeypatch):
+    """The fake artifact is this program's own file, and temporary folders are this test's."""
+    monkeypatch.setenv("MKLLM_ARTIFACT", str(fake_artifact))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_everything_is_gone_when_it_ends(here):
+    with start_session(EngineOptions(), None, Logging()) as session:
+        assert session.engine.wait_ready(20).kernel == "cpu-haswell"
+        assert session.home.path.parent == here
+    assert list(here.glob("mkllm-*")) == [] and session.engine.snapshot().phase == "stopped"
+
+
+def test_everything_is_gone_when_it_fails(here):
+    with pytest.raises(ZeroDivisionError), start_session(EngineOptions(), None, Logging()) as session:
+        raise ZeroDivisionError
+    assert list(here.glob("mkllm-*")) == [] and session.engine.snapshot().phase == "stopped"
+
+
+def test_a_kernel_that_is_not_there_starts_nothing(here):
+    with pytest.raises(EngineUnusable, match="this file has no kernel 'gpu': it has"):
+        start_session(EngineOptions(), "gpu", Logging()).__enter__()
+    assert list(here.glob("mkllm-*")) == []
+
+
+def test_another_machine_is_told_so(here, monkeypatch):
+    facts = Facts(machine="aarch64", memory_available=1 << 30)
+    monkeypatch.setattr("mkllm.runtime.session.probe", lambda: replace(facts))
+    with pytest.raises(EngineUnusable, match="runs none of the kernels"):
+        start_session(EngineOptions(), None, Logging()).__enter__()
+
+
+def test_no_file_of_ones_own(monkeypatch):
+    monkeypatch.delenv("MKLLM_ARTIFACT", raising=False)
+    with pytest.raises(NotAnArtifact):
+        start_session(EngineOptions(), None, Logging()).__enter__()
