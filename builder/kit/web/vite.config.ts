@@ -1,6 +1,6 @@
 // The chat page for a kit: upstream's sources without the parts that an offline page served from localhost must not have,
 // that is a service worker (it would go on serving one program's page on the port of the next), splash screens and
-// suggestions of servers on other hosts. Writes the list of what was bundled to MKLLM_WEB_BUNDLED, for the licences.
+// suggestions of servers on other hosts; and with the page's own tools off at first. Writes the list of what was bundled to MKLLM_WEB_BUNDLED, for the licences.
 import { writeThemeFavicons } from './scripts/favicon-colorize';
 import { nerdamerPlugin } from './scripts/vite-plugin-nerdamer';
 import { sveltekit } from '@sveltejs/kit/vite';
@@ -35,6 +35,28 @@ function withoutSuggestions(): Plugin {
 	};
 }
 
+// The page's own tools (the time, facts about the browser) go with every question unless they are switched off. Models
+// that have not learned to call tools answer worse for it, and small contexts are half full. Here they are off until
+// somebody switches them on.
+const TOOLS_ON = 'private _disabledToolCategories = $state(new SvelteSet<ToolSource>());';
+const TOOLS_OFF = `private _disabledToolCategories = $state(
+	new SvelteSet<ToolSource>(
+		browser && localStorage.getItem(DISABLED_TOOL_CATEGORIES_LOCALSTORAGE_KEY) === null ? [ToolSource.BROWSER] : []
+	)
+);`;
+
+function toolsOff(): Plugin {
+	return {
+		name: 'mkllm:tools-off',
+		enforce: 'pre',
+		transform(code, id) {
+			if (!id.endsWith('/lib/stores/tools.svelte.ts')) return;
+			if (!code.includes(TOOLS_ON)) this.error('upstream keeps disabled tools in another way now: change TOOLS_ON');
+			return code.replace(TOOLS_ON, () => TOOLS_OFF);
+		}
+	};
+}
+
 function listBundled(): Plugin {
 	return {
 		name: 'mkllm:list-bundled',
@@ -56,6 +78,7 @@ export default defineConfig({
 		tailwindcss(),
 		withoutPwa(),
 		withoutSuggestions(),
+		toolsOff(),
 		sveltekit(),
 		nerdamerPlugin(),
 		listBundled()
