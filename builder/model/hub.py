@@ -19,8 +19,8 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 from mkllm.builder.errors import HubFailure, ModelNotFound
-from mkllm.builder.model.download import CHUNK, Remote, attempt, download
-from mkllm.builder.model.hub_errors import Offline, ask, list_models
+from mkllm.builder.model.download import Remote, attempt, download
+from mkllm.builder.model.hub_errors import TRANSPORT, Offline, ask, list_models
 from mkllm.builder.model.hub_reference import Reference
 from mkllm.builder.model.split import part_names
 from mkllm.builder.progress import Output
@@ -106,16 +106,17 @@ def _stream(reference: Reference, offset: int) -> Iterator[tuple[int, Iterator[b
         response = ask(reference, lambda: stack.enter_context(_get(_url(reference), headers)))
         ask(reference, lambda: hf_raise_for_status(response))
         start = offset if response.status_code == 206 else 0
-        yield start, _chunks(reference, response.iter_bytes(CHUNK))
+        yield start, _chunks(response.iter_bytes())
 
 
 def _get(url: str, headers: dict[str, str]) -> Any:
     return get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT)
 
 
-def _chunks(reference: Reference, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    while (chunk := ask(reference, lambda: next(chunks, None))) is not None:
-        yield chunk
+def _chunks(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """What comes until the end, or until the connection is cut: whoever counts the bytes sees that some are missing."""
+    with contextlib.suppress(TRANSPORT):
+        yield from chunks
 
 
 def _older(reference: Reference, error: Exception, output: Output) -> Path:

@@ -1,0 +1,304 @@
+"""Models from the hub: downloaded once, checked, resumed; every way in which it goes wrong has its own sentence."""
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+
+from mkllm.builder.errors import HubFailure, ModelNotFound, NoSpace, WrongHash
+from mkllm.builder.model.hub import fetch
+from mkllm.builder.model.hub_reference import Reference, parse
+from mkllm.builder.model.reference import resolve
+from mkllm.builder.progress import Output
+
+QUIET = Output(True)
+FILE = "small-Q8_0.gguf"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def get(text: str = f"hf:org/model/{FILE}") -> Path:
+    return fetch(parse(text), QUIET).path
+
+
+def test_forms_of_references() -> None:
+    assert parse("hf:a/b/c.gguf") == Reference("a/b", "c.gguf", "main")
+    assert parse("hf:a/b/x/y/c.gguf@v1") == Reference("a/b", "x/y/c.gguf", "v1")
+    assert parse("hf:a/b@v1") == Reference("a/b", None, "v1")
+    for wrong in ("hf:", "hf:a", "hf:a/", "hf:a//c.gguf", "hf:/a/b", "hf:a/b/c@", "hf:a/b/../c"):
+        with pytest.raises(ModelNotFound, match="does not name a file on the hub: write hf:organisation/repository"):
+            parse(wrong)
+
+
+def test_a_file_is_downloaded_once(hub: Any, small_gguf: Path) -> None:
+    fetched = fetch(parse(f"hf:org/model/{FILE}"), QUIET)
+    assert fetched.path.read_bytes() == small_gguf.read_bytes()
+    assert (fetched.revision, fetched.file, fetched.repository) == (COMMIT, FILE, "org/model")
+    assert fetched.sha256 == hashlib.sha256(small_gguf.read_bytes()).hexdigest()
+    sent = dict(hub.sent)
+    assert get() == fetched.path and dict(hub.sent) == sent
+
+
+def test_only_what_is_needed_is_asked(hub: Any) -> None:
+    get()
+    resolve = f"/org/model/resolve/main/{FILE}"
+    pinned = f"/org/model/resolve/{COMMIT}/{FILE}"
+    assert [entry[:2] for entry in hub.log] == [("HEAD", resolve), ("GET", pinned), ("GET", f"/cdn/org/model/{FILE}")]
+
+
+def test_a_pinned_commit_in_the_cache_asks_nobody(hub: Any) -> None:
+    get()
+    hub.log.clear()
+    get(f"hf:org/model/{FILE}@{COMMIT}")
+    assert hub.log == []
+
+
+def test_the_cache_is_that_of_huggingface_hub(hub: Any) -> None:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    path = get("hf:org/model/sub/other.gguf@v1.0")
+    assert try_to_load_from_cache("org/model", "sub/other.gguf", revision="v1.0") == str(path)
+    assert hf_hub_download("org/model", "sub/other.gguf", revision="v1.0") == str(path)
+    assert hub.sent["sub/other.gguf"] == path.stat().st_size
+    other = hf_hub_download("org/model", FILE)
+    hub.log.clear()
+    assert str(get()) == other and all(method == "HEAD" for method, _, _ in hub.log)
+
+
+def test_the_source_tells_where_it_is_from(hub: Any) -> None:
+    source = resolve(f"hf:org/model/{FILE}@v1.0", QUIET)
+    assert source.origin.revision == "89abcdef0123456789abcdef0123456789abcdef" and source.name == "small-Q8_0"
+    assert (source.origin.source, source.origin.repository, source.origin.file) == ("hf", "org/model", FILE)
+    assert source.origin.reference == f"hf:org/model/{FILE}@v1.0"
+
+
+def test_a_repository_with_one_model_needs_no_file(hub: Any, hub_server: Any) -> None:
+    with pytest.raises(ModelNotFound, match=r"has 2 GGUF files: name one \(small-Q8_0.gguf, sub/other.gguf\)"):
+        get("hf:org/model")
+    del hub.repositories["org/model"].files["sub/other.gguf"]
+    assert get("hf:org/model").name == FILE
+    hub.repositories["org/none"] = hub_server.Repository({"README.md": b"#"})
+    with pytest.raises(ModelNotFound, match="has no GGUF files"):
+        get("hf:org/none")
+
+
+def test_all_parts_are_fetched(hub: Any, gguf_bytes: Any) -> None:
+    files = hub.repositories["org/model"].files
+    for number, name in enumerate(("one", "two")):
+        keys = {"split__no": number, "split__count": 2, "split__tensors__count": 2} | ({"keys": {}} if number else {})
+        files[f"q/big-{number + 1:05}-of-00002.gguf"] = gguf_bytes(tensors={name: ((64, 3), 8)}, **keys)
+    source = resolve("hf:org/model/q/big-00002-of-00002.gguf", QUIET)
+    assert source.name == "big" and len(source.weights.files) == 2 and source.model.parameters == 384
+
+
+def test_a_cut_connection_is_resumed(hub: Any) -> None:
+    hub.faults.cuts = [100_000, 1, 250_000]
+    data = hub.repositories["org/model"].files["sub/other.gguf"]
+    assert get("hf:org/model/sub/other.gguf").read_bytes() == data
+    ranges = [entry[2] for entry in hub.log if entry[:2] == ("GET", "/cdn/org/model/sub/other.gguf")]
+    assert ranges == [None, "bytes=100000-", "bytes=100001-", "bytes=350001-"]
+    assert hub.sent["sub/other.gguf"] == len(data)
+
+
+def test_an_interrupted_download_goes_on_in_the_next_run(hub: Any) -> None:
+    hub.faults.cuts = [100_000] + [0] * 5
+    with pytest.raises(HubFailure, match="the connection was cut after 100.00 kB of 500.00 kB, 5 times in a row"):
+        get("hf:org/model/sub/other.gguf")
+    hub.log.clear()
+    assert get("hf:org/model/sub/other.gguf").stat().st_size == 500_004
+    assert ("GET", "/cdn/org/model/sub/other.gguf", "bytes=100000-") in hub.log
+
+
+def test_a_killed_download_goes_on_in_the_next_run(hub: Any, tmp_path: Path) -> None:
+    hub.repositories["org/model"].files["large.gguf"] = data = os.urandom(60_000_000)
+    code = "from mkllm.builder.model.reference import resolve; from mkllm.builder.progress import Output\n"
+    command = [sys.executable, "-c", code + "resolve('hf:org/model/large.gguf', Output(True))"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while process.poll() is None and sum(p.stat().st_size for p in tmp_path.rglob("*-incomplete")) < 2_000_000:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = sum(path.stat().st_size for path in tmp_path.rglob("*-incomplete"))
+    hub.log.clear()
+    assert get("hf:org/model/large.gguf").read_bytes() == data
+    assert ("GET", "/cdn/org/model/large.gguf", f"bytes={left}-") in hub.log and left >= 2_000_000
+
+
+def test_a_server_without_ranges_starts_again(hub: Any) -> None:
+    hub.faults.cuts, hub.faults.no_ranges = [100_000], True
+    data = hub.repositories["org/model"].files["sub/other.gguf"]
+    assert get("hf:org/model/sub/other.gguf").read_bytes() == data
+
+
+def test_leftovers_that_are_wrong_are_downloaded_again(hub: Any, tmp_path: Path) -> None:
+    data = hub.repositories["org/model"].files["sub/other.gguf"]
+    blobs = tmp_path / "hf/hub/models--org--model/blobs"
+    blobs.mkdir(parents=True)
+    for left in (b"garbage", data + b"more", b"x" * len(data)):
+        (blobs / f"{hashlib.sha256(data).hexdigest()}.mkllm-incomplete").write_bytes(left)
+        path = get("hf:org/model/sub/other.gguf")
+        assert path.read_bytes() == data
+        path.resolve().unlink()
+        path.unlink()
+
+
+def test_a_wrong_hash(hub: Any, tmp_path: Path) -> None:
+    hub.faults.told_hash = "0" * 64
+    with pytest.raises(WrongHash, match=r"has the hash [0-9a-f]{64}, the hub promises 0{64}: run the command again"):
+        get()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_small_files_are_checked_by_their_git_hash(hub: Any) -> None:
+    data = hub.repositories["org/model"].files["sub/other.gguf"]
+    hub.faults.told_hash = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    assert get("hf:org/model/sub/other.gguf").read_bytes() == data
+    hub.faults.told_hash = "0" * 40
+    with pytest.raises(WrongHash):
+        get()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "hf:org/modle/a.gguf",
+            "there is no repository 'org/modle' on the hub, or it is private: check its name, or log in",
+        ),
+        ("hf:org/model/small-Q8.gguf", "'org/model' has no file 'small-Q8.gguf': did you mean 'small-Q8_0.gguf'"),
+        ("hf:org/model/other.gguf", "did you mean 'sub/other.gguf'"),
+        (f"hf:org/model/{FILE}@v1", "'org/model' has no revision 'v1': did you mean 'v1.0'"),
+        ("hf:org/mo--del/a.gguf", "'org/mo--del' cannot be the name of a repository"),
+    ],
+)
+def test_names_that_are_unknown(text: str, why: str, hub: Any) -> None:
+    with pytest.raises(ModelNotFound, match=re.escape(why)):
+        get(text)
+
+
+def test_gated_repositories_say_how_to_get_in(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.repositories["org/model"].gated = True
+    with pytest.raises(
+        HubFailure, match=rf"is gated: accept its terms on {hub.url}/org/model, then log in with `hf auth"
+    ):
+        get()
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(HubFailure, match="is gated, and the token of this machine has no access: accept its terms on"):
+        get()
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    assert get().exists()
+    assert hub.tokens[-3:] == ["Bearer hf_right", "Bearer hf_right", None]  # none for the host of the content
+
+
+def test_private_repositories_open_with_a_token(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.repositories["org/model"].private = True
+    with pytest.raises(ModelNotFound, match="or it is private"):
+        get()
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    assert get().exists()
+
+
+def test_unavailable_for_a_moment(hub: Any) -> None:
+    hub.faults.unavailable = 3
+    assert get().exists()
+
+
+def test_unavailable_always(hub: Any) -> None:
+    hub.faults.unavailable = 10**6
+    with pytest.raises(
+        HubFailure, match=f"the hub at {hub.url} answered 503, 5 times in a row: run the command again later"
+    ):
+        get()
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (403, "refused access to 'org/model' (403)"),
+        (418, "answered 418 for 'org/model': check HF_ENDPOINT"),
+        (404, "answered 404"),
+    ],
+)
+def test_other_answers(status: int, why: str, hub: Any) -> None:
+    hub.faults.status = status
+    with pytest.raises(HubFailure, match=re.escape(why)):
+        get()
+
+
+def test_a_server_that_is_no_hub(hub: Any) -> None:
+    hub.faults.plain = True
+    with pytest.raises(HubFailure, match="is no model hub: check HF_ENDPOINT and the proxy"):
+        get()
+
+
+def test_nobody_answers(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    )
+    with pytest.raises(
+        HubFailure, match=r"the hub at http://127.0.0.1:9 could not be reached \(.+\), 5 times in a row"
+    ):
+        get()
+
+
+def test_what_is_cached_is_used_when_nobody_answers(hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = get()
+    hub.faults.unavailable = 10**6
+    assert fetch(parse(f"hf:org/model/{FILE}"), Output()).path == path
+    assert "using the copy of 'hf:org/model/small-Q8_0.gguf' that was downloaded before" in capsys.readouterr().err
+
+
+def test_offline(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = get()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.log.clear()
+    assert get() == path
+    with pytest.raises(HubFailure, match="was not downloaded before, and HF_HUB_OFFLINE is set: unset it to download"):
+        get("hf:org/model/sub/other.gguf")
+    assert hub.log == []
+
+
+def test_no_room_is_said_before_downloading(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((4096, 4096, 100, 10, 10, 10, 10, 10, 0, 255)))
+    with pytest.raises(NoSpace, match=r"500.00 kB needed, 40.96 kB free; free some, or set HF_HOME"):
+        get("hf:org/model/sub/other.gguf")
+    assert not hub.sent
+
+
+def test_a_damaged_copy_in_the_cache_is_found_when_building(hub: Any, kit_cache: Path, tmp_path: Path) -> None:
+    from mkllm.builder.build import Request, build
+    from mkllm.runtime.artifact.manifest import Defaults
+
+    text = f"hf:org/model/{FILE}"
+    blob = get().resolve()
+    data = bytearray(blob.read_bytes())
+    data[-100] ^= 1
+    blob.write_bytes(data)
+    request = Request(text, tmp_path / "out", None, None, Defaults(), False)
+    with pytest.raises(WrongHash, match="remove that file and run the command again") as caught:
+        build(request, QUIET)
+    assert repr(str(blob)) in str(caught.value) and not (tmp_path / "out").exists()
+    blob.unlink()
+    (tmp_path / "hf/hub/models--org--model/snapshots" / COMMIT / FILE).unlink()
+    made = build(request, QUIET).manifest.provenance
+    assert (made.source, made.revision, made.sha256) == ("hf", COMMIT, blob.name)
+
+
+def test_two_processes_download_once(hub: Any) -> None:
+    hub.repositories["org/model"].files["large.gguf"] = data = os.urandom(20_000_000)
+    code = (
+        "from mkllm.builder.model.hub import fetch; from mkllm.builder.model.hub_reference import parse\n"
+        "from mkllm.builder.progress import Output; print(fetch(parse('hf:org/model/large.gguf'), Output(True)).path)"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    paths = {process.communicate()[0].strip() for process in both}
+    assert len(paths) == 1 and Path(paths.pop()).read_bytes() == data
+    assert hub.sent["large.gguf"] == len(data)
