@@ -17,6 +17,8 @@ Kind = Literal["cache", "temporary", "memory", "development"]
 OLD_SECONDS = 30 * 86400.0
 LAST_SECONDS = 5.0
 
+_guardian_gone = threading.Event()
+
 
 @dataclass(frozen=True)
 class Home:
@@ -38,7 +40,7 @@ class Home:
         """Remove what must not outlive the launch, and the folder made for it; a guardian does it for its own child."""
         if self.kind == "development":
             _remove(self.path)
-        elif self.kind != "cache" and not self.guarded:
+        elif self.kind != "cache" and (not self.guarded or _guardian_gone.is_set()):
             _remove(_launch_folder(self.path))
 
 
@@ -66,6 +68,7 @@ def watch_guardian(home: Home) -> None:
 def _outlive(pipe: int, path: Path) -> None:
     while os.read(pipe, 64):
         pass
+    _guardian_gone.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(LAST_SECONDS)
     _remove(_launch_folder(path))

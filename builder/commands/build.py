@@ -51,7 +51,7 @@ def _tell(path: Path, size: int, manifest: "Manifest") -> None:
     command = str(path) if path.is_absolute() or path.parent != Path() else f"./{path}"
     click.echo(
         f"{path}: {progress.size(size)}; {manifest.name}, {model.architecture}, {count}, {model.quantization}, context "
-        f" {manifest.defaults.context or model.context}; {manifest.target}, kit {kit.id}"
+        f"{manifest.defaults.context or model.context}; {manifest.target}, kit {kit.id}"
     )
     click.echo(f"chat page and API:  {command}")
     click.echo(f'one answer:         {command} -p "Hello"')
