@@ -16,6 +16,13 @@ def shrink(data: bytes) -> bytes:
     """
     if not data.startswith(MAGIC):
         return data
+    try:
+        return _shrunk(data)
+    except (struct.error, ValueError) as error:
+        raise ToolFailed(f"a library to be frozen is damaged ({error}): install its package again") from None
+
+
+def _shrunk(data: bytes) -> bytes:
     segments = _segments(data)
     kept = bytearray(data[: max(offset + size for _, offset, _, size in segments)])
     struct.pack_into("<Q", kept, SECTION_TABLE, 0)
@@ -50,4 +57,4 @@ def _in_file(address: int, segments: list[tuple[int, int, int, int]]) -> int:
     for kind, offset, start, size in segments:
         if kind == PT_LOAD and start <= address < start + size:
             return address - start + offset
-    raise ToolFailed(f"a library to be frozen is damaged: the address {address:#x} lies in none of its segments")
+    raise ValueError(f"the address {address:#x} lies in none of its segments")

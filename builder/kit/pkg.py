@@ -48,10 +48,9 @@ def read_pkg(path: Path) -> Pkg:
         magic, length, table, table_length, python, library = COOKIE.unpack(data[-COOKIE.size :])
         if magic != MAGIC or length != len(data):
             raise ValueError("its end is not that of a PKG")
-        entries = tuple(_entries(data, table, table_length))
+        return Pkg(tuple(_entries(data, table, table_length)), python, library.rstrip(b"\0").decode())
     except (struct.error, ValueError, zlib.error) as error:
         raise ToolFailed(f"{path.name!r} is not what PyInstaller should have written ({error})") from None
-    return Pkg(entries, python, library.rstrip(b"\0").decode())
 
 
 def write_pkg(pkg: Pkg, path: Path, *, deflate: bool) -> None:

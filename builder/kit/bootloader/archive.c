@@ -84,6 +84,16 @@ static void read_table(struct archive *archive, const unsigned char *table, size
         damaged("there is no Python runtime in it");
 }
 
+/* Each letter is one more than it should be: PyInstaller would find the true ones here when it looks for its archive. */
+static bool is_magic(const unsigned char *cookie)
+{
+    static const unsigned char more[] = {'N', 'F', 'J', 015, 014, 013, 014, 017};
+    for (size_t i = 0; i < sizeof more; i++)
+        if (cookie[i] + 1 != more[i])
+            return false;
+    return true;
+}
+
 void archive_open(struct archive *archive, const struct file *file, const struct record *record)
 {
     unsigned char cookie[COOKIE];
@@ -91,8 +101,7 @@ void archive_open(struct archive *archive, const struct file *file, const struct
     if (archive->end < COOKIE || !file_read(file, archive->end - COOKIE, cookie, COOKIE))
         damaged("its Python runtime is missing");
     uint32_t length = be32(cookie + 8), table = be32(cookie + 12), table_length = be32(cookie + 16);
-    /* Not the magic as a constant: PyInstaller would find it here when it looks for its archive. */
-    if (memcmp(cookie, "MEI", 3) != 0 || cookie[3] != 014 || length > archive->end || length < COOKIE ||
+    if (!is_magic(cookie) || length > archive->end || length < COOKIE ||
         table > length - COOKIE || table_length > length - COOKIE - table)
         damaged("its Python runtime is missing");
     archive->begin = archive->end - length;

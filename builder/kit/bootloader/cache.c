@@ -100,13 +100,27 @@ static int write_note(int home, const struct archive *archive, uint32_t files_cr
     return close(fd) == 0 && written > 0 ? 0 : ENOSPC;
 }
 
-static int install(int base, const char *partial, const char *name)
+static bool is_whole(struct place *place, int base, const char *name, const struct archive *archive)
+{
+    uint32_t files_crc;
+    int home;
+    if (open_home(place, base, name, &home) != USABLE)
+        return false;
+    bool whole = is_complete(home, archive, &files_crc);
+    close(home);
+    return whole;
+}
+
+/* Gives the home its name. EEXIST when another launch was quicker; one that is not whole is put aside. */
+static int install(struct place *place, int base, const char *partial, const char *name, const struct archive *archive)
 {
     char old[64];
     if (renameat(base, partial, base, name) == 0)
         return 0;
     if (errno != EEXIST && errno != ENOTEMPTY)
         return errno;
+    if (is_whole(place, base, name, archive))
+        return EEXIST;
     snprintf(old, sizeof old, "%s.%06x.old", name, random_part());
     if (renameat(base, name, base, old) == 0)
         tree_remove_unused(base, old);
@@ -114,7 +128,7 @@ static int install(int base, const char *partial, const char *name)
 }
 
 /* Extracts into a folder of another name, then renames it: a home is whole or not there. 0, or an error number. */
-static int create_home(int base, const char *name, const struct archive *archive)
+static int create_home(struct place *place, int base, const char *name, const struct archive *archive)
 {
     char partial[NAME_MAX], prefix[32];
     uint32_t files_crc = archive_check(archive, NULL);
@@ -125,13 +139,13 @@ static int create_home(int base, const char *name, const struct archive *archive
     if (!error)
         error = write_note(home, archive, files_crc);
     if (!error)
-        error = install(base, partial, name);
+        error = install(place, base, partial, name, archive);
     if (error && home >= 0)
         tree_remove(base, partial);
     if (home >= 0)
         close(home);
     signals_release(); /* and ends here if one came meanwhile */
-    return error;
+    return error == EEXIST ? 0 : error;
 }
 
 static bool find_or_create(struct place *place, int base, const char *name, const struct archive *archive, uint64_t room)
@@ -140,7 +154,7 @@ static bool find_or_create(struct place *place, int base, const char *name, cons
     if (found == ABSENT) {
         tree_sweep(base, "_MEI", ".partial");
         tree_sweep(base, "_MEI", ".old");
-        int error = place_has_room(place, base, room) ? create_home(base, name, archive) : ENOSPC;
+        int error = place_has_room(place, base, room) ? create_home(place, base, name, archive) : ENOSPC;
         found = error ? FORBIDDEN : use_home(place, base, name, archive);
         if (found != USABLE)
             place_refused(place, error ? error : EAGAIN);

@@ -19,7 +19,7 @@ static bool is_ignored(int number)
     return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
-/* From now on signals that would end this process wait; those that are ignored (nohup) stay so. */
+/* From now on signals that would end this process wait. */
 void signals_hold(void)
 {
     sigset_t set;
@@ -27,8 +27,7 @@ void signals_hold(void)
         return;
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof ending / sizeof *ending; i++)
-        if (!is_ignored(ending[i]))
-            sigaddset(&set, ending[i]);
+        sigaddset(&set, ending[i]);
     signal(SIGCHLD, SIG_DFL); /* ignored, it would hide how children end */
     sigaddset(&set, SIGCHLD);
     held = sigprocmask(SIG_BLOCK, &set, &before) == 0;
@@ -53,7 +52,8 @@ bool signals_pending(void)
 }
 
 /* Waits for a signal that is held. Returns SIGCHLD, or a signal to pass on; 0 for one that came from the terminal, which
- * gives it to every process of the group itself. */
+ * gives it to every process of the group itself. One that was ignored at the start (nohup, or the background of a shell) is
+ * passed on too: the child may have decided otherwise. */
 int signals_next(void)
 {
     sigset_t set;
@@ -61,8 +61,7 @@ int signals_next(void)
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     for (size_t i = 0; i < sizeof ending / sizeof *ending; i++)
-        if (!is_ignored(ending[i]))
-            sigaddset(&set, ending[i]);
+        sigaddset(&set, ending[i]);
     int number = sigwaitinfo(&set, &info);
     if (number == SIGCHLD)
         return number;

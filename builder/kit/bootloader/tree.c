@@ -68,6 +68,16 @@ bool tree_remove(int parent, const char *name)
     return false;
 }
 
+/* A kept home is locked through the file `.lock` in it. */
+static bool is_home_in_use(int home)
+{
+    int fd = openat(home, ".lock", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    bool used = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0;
+    if (fd >= 0)
+        close(fd);
+    return used;
+}
+
 /* Removes a folder of this user's that no living process has locked. */
 bool tree_remove_unused(int parent, const char *name)
 {
@@ -76,7 +86,7 @@ bool tree_remove_unused(int parent, const char *name)
     if (fd < 0)
         return false;
     bool unused = fstat(fd, &status) == 0 && status.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0;
-    bool removed = unused && tree_remove(parent, name);
+    bool removed = unused && !is_home_in_use(fd) && tree_remove(parent, name);
     close(fd);
     return removed;
 }

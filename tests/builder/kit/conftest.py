@@ -38,7 +38,7 @@ def outlive(pipe):
     shutil.rmtree(os.path.dirname(os.environ["MKLLM_HOME"]))
     os._exit(143)
 
-def facts():
+def facts(*_):
     import _hashlib, zlib
     maps = [line.split()[-1] for line in open("/proc/self/maps") if ".so" in line]
     names = ("MKLLM_", "_PYI_", "LD_", "PYINSTALLER_")

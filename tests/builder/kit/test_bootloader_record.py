@@ -2,6 +2,7 @@
 
 import random
 import re
+import struct
 import time
 import zlib
 from collections.abc import Callable
@@ -72,7 +73,8 @@ def test_end_record_and_zip64_record(sandbox: Any, artifact_bytes: bytes) -> Non
 
 def test_central_directory(sandbox: Any, artifact_bytes: bytes) -> None:
     end = len(artifact_bytes) - TAIL
-    for position in range(artifact_bytes.index(b"PK\1\2"), end, 7):
+    (start,) = struct.unpack_from("<Q", artifact_bytes, end + 48)
+    for position in range(start, end, 7):
         sandbox.program.write_bytes(flipped(artifact_bytes, position))
         assert_refused(sandbox.run("exit", "0"), position)
 

@@ -1,0 +1,68 @@
+"""The runtime part's own steps; the frozen runtime itself is tried end to end."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from mkllm.builder.errors import MissingTool, ToolFailed
+from mkllm.builder.kit import runtime_pkg
+from mkllm.builder.kit.pkg import read_pkg
+from mkllm.builder.kit.runtime_licenses import write_licenses
+
+
+def test_loading_order() -> None:
+    needed = {"liba": ("libb", "libc.so.6"), "libb": ("libd",), "libd": (), "libe": ("liba", "libd")}
+    assert runtime_pkg.loading_order(needed) == ["libd", "libb", "liba", "libe"]
+
+
+def test_libraries_that_need_one_another() -> None:
+    with pytest.raises(ToolFailed, match="in a circle: a, b"):
+        runtime_pkg.loading_order({"a": ("b",), "b": ("a",)})
+
+
+def test_python_without_a_shared_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_config_var", lambda name: str(tmp_path))
+    with pytest.raises(MissingTool, match=r"'libpython3\.\d+\.so\.1\.0'.* is not installed: install it"):
+        runtime_pkg.part()
+
+
+def test_key_is_stable_and_depends_on_the_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = runtime_pkg.part()
+    assert runtime_pkg.part().key == before.key
+    (tmp_path / "cli.py").write_text("def main(): ...\n")
+    monkeypatch.setattr(runtime_pkg, "runtime_folder", lambda: tmp_path)
+    assert runtime_pkg.part().key != before.key
+
+
+def test_repacked(frozen: Path, tmp_path: Path) -> None:
+    """The small program of these tests: what the entry must know is there, and nothing of this machine."""
+    pkg = read_pkg(frozen)
+    major, minor = map(int, runtime_pkg.glibc_of(frozen).split("."))
+    assert major == 2 and minor >= 2
+    assert pkg.python == sys.version_info.major * 100 + sys.version_info.minor
+    libraries = runtime_pkg.libraries_of(pkg)
+    assert [entry.name.split()[1] for entry in pkg.entries if "preload" in entry.name] == libraries != []
+    assert pkg.library not in libraries and pkg.library in {entry.name for entry in pkg.entries}
+    folder = str(frozen.parent).encode()
+    assert not [entry.name for entry in pkg.entries if folder in entry.data]
+
+
+def test_licences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mkllm.builder.kit.runtime_licenses.pins", lambda: {"runtime": {"thing": "1"}})
+    info = tmp_path / "thing-1.dist-info"
+    (info / "licenses" / "deep").mkdir(parents=True)
+    (info / "licenses" / "LICENSE.txt").write_text("one")
+    (info / "licenses" / "deep" / "NOTICE").write_text("two")
+    write_licenses(tmp_path, {"libodd.so.1": tmp_path / "libodd.so.1"}, tmp_path / "out")
+    texts = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+    assert texts["thing.txt"] == "one\n\ntwo"
+    assert "PYTHON" in texts["python.txt"].upper()
+    assert texts["libodd.txt"].startswith("libodd.so.1 was taken from the system")
+
+
+def test_package_without_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mkllm.builder.kit.runtime_licenses.pins", lambda: {"runtime": {"thing": "1"}})
+    (tmp_path / "thing-1.dist-info").mkdir()
+    with pytest.raises(ToolFailed, match="'thing' comes without a licence"):
+        write_licenses(tmp_path, {}, tmp_path / "out")
