@@ -79,7 +79,7 @@ def _is_features(entry: Mapping[str, str], variant: str) -> bool:
 
 
 def _command(entry: Mapping[str, str], compilers: tuple[str, str], flags: str, out: Path) -> list[str]:
-    words = shlex.split(entry["command"])
+    words = [word for word in shlex.split(entry["command"]) if not word.startswith("-W")]
     source = Path(entry["file"])
     words[0] = compilers[0] if source.suffix == ".c" else compilers[1]
     words[words.index("-o") + 1] = str(out / f"{source.parent.name}-{source.name}.o")
