@@ -1,4 +1,4 @@
-"""The chat page as a part of the kit, with little programs in place of node and npm: what is kept, and what goes wrong."""
+"""The chat page as a part of the kit, with little programs for node and npm: what is kept, and what goes wrong."""
 
 import gzip
 import io
