@@ -84,10 +84,11 @@ static void read_table(struct archive *archive, const unsigned char *table, size
         damaged("there is no Python runtime in it");
 }
 
-/* Each letter is one more than it should be: PyInstaller would find the true ones here when it looks for its archive. */
+/* Each letter is one more than it should be, and volatile, or the compiler would undo that: PyInstaller would find the true ones
+ * here when it looks for its archive. */
 static bool is_magic(const unsigned char *cookie)
 {
-    static const unsigned char more[] = {'N', 'F', 'J', 015, 014, 013, 014, 017};
+    static const volatile unsigned char more[] = {'N', 'F', 'J', 015, 014, 013, 014, 017};
     for (size_t i = 0; i < sizeof more; i++)
         if (cookie[i] + 1 != more[i])
             return false;
