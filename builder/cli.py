@@ -46,11 +46,9 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _run(args: list[str] | None) -> int:
     settings = Settings()
     try:
-        from mkllm.builder.commands.root import root
-
-        result = root.main(args, prog_name="mkllm", standalone_mode=False, obj=settings)
+        code = _invoke(sys.argv[1:] if args is None else args, settings)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return code
     except Stopped as stopped:
         _say(STOPS[stopped.number])
         return 128 + stopped.number
@@ -61,6 +59,20 @@ def _run(args: list[str] | None) -> int:
         if settings.debug:
             raise
         return _explain(error)
+
+
+def _invoke(args: list[str], settings: Settings) -> int:
+    """Run the command itself; click's own `main` would end the process in ways of its own."""
+    from click.exceptions import Exit
+
+    from mkllm.builder.commands.root import root
+
+    try:
+        with root.make_context("mkllm", list(args), obj=settings) as context:
+            root.invoke(context)
+    except Exit as done:
+        return done.exit_code
+    return 0
 
 
 def _explain(error: Exception) -> int:

@@ -5,7 +5,6 @@ import importlib
 import click
 
 from mkllm.builder.commands.common import common_options
-from mkllm.builder.version import version
 
 COMMANDS = {
     "build": ("mkllm.builder.commands.build:build", "Make one executable file out of a model."),
@@ -47,8 +46,16 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from mkllm.builder.version import version
+
+        click.echo(f"mkllm {version()}")
+        context.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version(), message="%(prog)s %(version)s")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @common_options
 def root() -> None:
     """Make one executable file out of a language model.

@@ -1,0 +1,377 @@
+"""`mkllm` as a program: what it prints, what it refuses, with which exit code."""
+
+import errno
+import json
+import os
+import pty
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mkllm.runtime.artifact.reader import open_artifact
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+COMMAND = [sys.executable, "-P", "-m", "mkllm.builder"]
+
+
+@pytest.fixture
+def mkllm(kit_cache: Path, tmp_path: Path, small_gguf: Path) -> Run:
+    """Runs `mkllm` in a folder of its own that holds model.gguf; its standard input is empty."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "model.gguf").write_bytes(small_gguf.read_bytes())
+
+    def running(*args: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [*COMMAND, *map(str, args)]
+        return subprocess.run(  # type: ignore[call-overload, no-any-return]
+            command, **{"cwd": folder, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL} | options
+        )
+
+    return running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "work"
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *texts: str) -> None:
+    """One sentence, the right exit code, no traceback, nothing on standard output."""
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith("mkllm: ") and done.stderr.count("\n") == 1 and done.stdout == ""
+    for text in texts:
+        assert text in done.stderr
+
+
+def test_build_and_run(mkllm: Run, folder: Path) -> None:
+    done = mkllm("build", "model.gguf", "-o", "out")
+    assert done.returncode == 0 and done.stderr == ""
+    assert (
+        done.stdout.splitlines()[0].startswith("out: ") and "llama, 0.0 M parameters, Q8_0, context 512" in done.stdout
+    )
+    assert './out -p "Hello"' in done.stdout
+    assert subprocess.run(["./out", "x"], cwd=folder, capture_output=True, text=True).stdout == "ran: x\n"
+
+
+def test_everything_is_baked_in(mkllm: Run, folder: Path) -> None:
+    (folder / "prompt.txt").write_text("Be brief.\nÜ\n")
+    options = {
+        "--name": "my model", "--system": "@prompt.txt", "--ctx-size": "256", "--temperature": "0.5", "--top-p": "0.9",
+        "--top-k": "0", "--min-p": "0.05", "--repeat-penalty": "1.1", "--seed": "-1",
+        "--host": "0.0.0.0", "--port": "0",
+    }  # fmt: skip
+    words = [word for pair in options.items() for word in pair]
+    done = mkllm("build", "model.gguf", *words, "--engine-arg", "--mlock", "--engine-arg=-np 2", "--json")
+    made = json.loads(done.stdout)
+    assert made["path"] == str(folder / "model") and made["size"] == (folder / "model").stat().st_size
+    assert made["manifest"]["name"] == "my model"
+    assert made["manifest"]["defaults"] == {
+        "system_prompt": "Be brief.\nÜ\n",
+        "context": 256,
+        "sampling": {
+            "temperature": 0.5, "top_p": 0.9, "top_k": 0, "min_p": 0.05, "repeat_penalty": 1.1, "seed": -1,
+        },
+        "host": "0.0.0.0",
+        "port": 0,
+        "engine_args": ["--mlock", "-np 2"],
+    }  # fmt: skip
+    with open_artifact(folder / "model") as artifact:
+        assert json.loads(artifact.read("mkllm/manifest.json")) == made["manifest"]
+
+
+def test_no_folder_of_the_maker_is_told(mkllm: Run, folder: Path) -> None:
+    mkllm("build", folder / "model.gguf", "-o", folder / "out")
+    assert os.fsencode(folder) not in (folder / "out").read_bytes()
+    with open_artifact(folder / "out") as artifact:
+        assert artifact.manifest.provenance.reference == "model.gguf"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--ctx-size", "0"], "--ctx-size"),
+        (["--ctx-size", "-5"], "--ctx-size"),
+        (["--temperature", "-0.1"], "--temperature"),
+        (["--temperature", "nan"], "'nan' is not a number in the range 0<=x<=100"),
+        (["--top-p", "1.1"], "--top-p"),
+        (["--min-p", "inf"], "--min-p"),
+        (["--top-k", "-1"], "--top-k"),
+        (["--repeat-penalty", "0"], "--repeat-penalty"),
+        (["--seed", "5000000000"], "--seed"),
+        (["--port", "65536"], "--port"),
+        (["--host", ""], "'' is not an address"),
+        (["--host", "http://x"], "'http://x' is not an address"),
+        (["--name", ""], "'' is empty"),
+        (["--name", "a\nb"], "not printable"),
+        (["--system", "@none.txt"], "'none.txt' cannot be read (no such file or directory)"),
+        (["--system", "@model.gguf"], "is not UTF-8 text"),
+        (["--engine-arg", "--model=x"], "is set by mkllm itself: use MODEL"),
+        (["--engine-arg", "--port"], "is set by mkllm itself: use --port"),
+        (["--wrong"], "No such option"),
+    ],
+)
+def test_options_out_of_range(words: list[str], text: str, mkllm: Run, folder: Path) -> None:
+    refused(mkllm("build", "model.gguf", *words), 2, text, "see `mkllm build --help`")
+    assert os.listdir(folder) == ["model.gguf"]
+
+
+def test_models_that_are_not_there(mkllm: Run) -> None:
+    refused(mkllm("build", "none.gguf", "-o", "x"), 10, "there is no file 'none.gguf'")
+    refused(mkllm("build", "demmo", "-o", "x"), 10, "there is no model 'demmo': did you mean 'demo'?")
+    refused(mkllm("build", "mdel.gguf", "-o", "x"), 10, "'mdel.gguf'")
+    refused(mkllm("build", "modelgguf", "-o", "x"), 10, "did you mean 'model.gguf'?")
+    refused(mkllm("build", "hf:org", "-o", "x"), 10, "write hf:organisation/repository/file.gguf")
+    refused(mkllm("build", ".", "-o", "x"), 11, "'.' is not a file")
+
+
+def test_models_that_are_none(mkllm: Run, folder: Path) -> None:
+    (folder / "text.gguf").write_text("hello")
+    refused(mkllm("build", "text.gguf", "-o", "x"), 11, "'text.gguf' is not a GGUF file")
+    (folder / "cut.gguf").write_bytes((folder / "model.gguf").read_bytes()[:3000])
+    refused(mkllm("build", "cut.gguf", "-o", "x"), 11, "ends at byte", "but the file has 3000")
+    assert not (folder / "x").exists()
+
+
+def test_an_artifact_is_no_model(mkllm: Run) -> None:
+    mkllm("build", "model.gguf", "-o", "out")
+    refused(mkllm("build", "out", "-o", "x"), 11, "it is an artifact made by mkllm", "`mkllm extract out`")
+
+
+def test_targets_that_exist(mkllm: Run, folder: Path) -> None:
+    (folder / "out").write_text("mine")
+    (folder / "folder").mkdir()
+    refused(mkllm("build", "model.gguf", "-o", "out"), 12, "'out' exists already", "--force")
+    refused(mkllm("build", "model.gguf", "-o", "folder"), 12, "'folder' is a folder: name a file", "'folder/model'")
+    refused(mkllm("build", "model.gguf", "-o", "folder", "--force"), 12, "'folder' is a folder")
+    refused(mkllm("build", "model.gguf", "-o", "/dev/null", "--force"), 12, "'/dev/null' is not a file")
+    assert (folder / "out").read_text() == "mine"
+    assert mkllm("build", "model.gguf", "-o", "out", "--force").returncode == 0
+    assert (folder / "out").read_bytes()[:2] == b"#!"
+
+
+def test_the_target_is_the_model_itself(mkllm: Run, folder: Path) -> None:
+    before = (folder / "model.gguf").read_bytes()
+    os.link(folder / "model.gguf", folder / "hard")
+    (folder / "soft").symlink_to("model.gguf")
+    for name in ("model.gguf", "hard", "soft", "../work/model.gguf"):
+        refused(mkllm("build", "model.gguf", "-o", name, "-f"), 12, f"{name!r} is the model itself")
+        refused(mkllm("build", "soft", "-o", name, "-f"), 12)
+    assert (folder / "model.gguf").read_bytes() == before
+
+
+def test_places_that_cannot_be_written(mkllm: Run) -> None:
+    refused(mkllm("build", "model.gguf", "-o", "none/out"), 13, "there is no folder 'none'; create it first")
+    refused(mkllm("build", "model.gguf", "-o", "model.gguf/out"), 13, "there is no folder 'model.gguf'")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become somebody else")
+def test_without_permission(mkllm: Run, folder: Path, kit_cache: Path, tmp_path: Path, small_gguf: Path) -> None:
+    """As an ordinary user, in a folder that everybody can reach."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        shutil.copytree(kit_cache, place / "cache", copy_function=shutil.copy)
+        for path in place.rglob("*"):
+            path.chmod(0o777 if path.is_dir() else 0o644)
+        (place / "closed").mkdir(mode=0o755)
+        (place / "open").mkdir()
+        (place / "open").chmod(0o777)
+        (place / "model.gguf").write_bytes(small_gguf.read_bytes())
+        (place / "secret.gguf").touch(mode=0o600)
+        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *COMMAND]
+        environment = os.environ | {"MKLLM_CACHE": str(place / "cache"), "HOME": "/nonexistent"}
+
+        def build(*words: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run([*user, "build", *words], cwd=place, env=environment, capture_output=True, text=True)
+
+        if (works := build("model.gguf", "-o", "open/out")).returncode != 0 and "ModuleNotFound" in works.stderr:
+            pytest.skip("an ordinary user cannot run this Python")
+        assert works.returncode == 0, works.stderr
+        refused(build("model.gguf", "-o", "closed/out"), 13, "'closed' is not writable; choose another folder")
+        refused(build("secret.gguf", "-o", "open/other"), 13, "'secret.gguf' may not be read: check its permissions")
+        assert sorted(os.listdir(place / "open")) == ["out"] and os.listdir(place / "closed") == []
+
+
+def test_targets_of_later_versions(mkllm: Run) -> None:
+    refused(mkllm("build", "model.gguf", "-o", "out.exe"), 20, "'windows-x86_64', which the name 'out.exe' asks for")
+    refused(mkllm("build", "model.gguf", "-o", "out", "--target", "macos-arm64"), 20, "cannot build for 'macos-arm64'")
+    assert mkllm("build", "model.gguf", "-o", "out.exe", "--target", "linux-x86_64").returncode == 0
+
+
+def test_without_a_kit(mkllm: Run, kit_cache: Path) -> None:
+    shutil.rmtree(kit_cache / "kits")
+    refused(mkllm("build", "model.gguf", "-o", "out"), 20, "there is no kit for 'linux-x86_64'", "mkllm kit build")
+
+
+def test_with_a_damaged_kit(mkllm: Run, kit_cache: Path) -> None:
+    [kit] = (kit_cache / "kits").glob("linux-*-*")
+    (kit / "bootloader").write_bytes(b"short")
+    refused(mkllm("build", "model.gguf", "-o", "out"), 20, "'bootloader'", "is not what was built")
+
+
+def test_notes_can_be_silenced(mkllm: Run) -> None:
+    noted = mkllm("build", "model.gguf", "-o", "a", "--ctx-size", "9999")
+    assert noted.stderr == "note: a context of 9999 tokens was asked for, but the model was trained with 512\n"
+    quiet = mkllm("build", "-q", "model.gguf", "-o", "b", "--ctx-size", "9999")
+    assert (quiet.stdout, quiet.stderr, quiet.returncode) == ("", "", 0)
+    assert mkllm("-q", "build", "model.gguf", "-o", "c").stdout == ""
+
+
+def test_debug_shows_the_traceback(mkllm: Run) -> None:
+    for words in (["--debug", "build", "none.gguf"], ["build", "none.gguf", "--debug"]):
+        done = mkllm(*words)
+        assert done.returncode == 1 and "Traceback" in done.stderr and "ModelNotFound" in done.stderr
+
+
+def test_help_and_version(mkllm: Run) -> None:
+    assert mkllm("--version").stdout.startswith("mkllm 0.")
+    done = mkllm("--help")
+    assert done.returncode == 0 and all(name in done.stdout for name in ("build", "run", "inspect", "verify", "kit"))
+    assert mkllm().stderr == done.stdout and mkllm().returncode == 2
+    refused(mkllm("biuld"), 2, "there is no command 'biuld': did you mean 'build'?")
+    refused(mkllm("build"), 2, "Missing argument 'MODEL'")
+
+
+def test_help_is_quick(mkllm: Run) -> None:
+    code = "import sys; from mkllm.builder.cli import _run; _run(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "click" in done.stderr.split()
+    assert not {"rich", "huggingface_hub", "psutil", "zipfile", "asyncio"} & set(done.stderr.split())
+
+
+def test_inspect(mkllm: Run, folder: Path) -> None:
+    mkllm("build", "model.gguf", "-o", "out", "--system", "[bold]x", "--temperature", "0.5")
+    shown = mkllm("inspect", "out").stdout
+    for text in (
+        "Small Test: llama, 3,905 parameters",
+        "Q8_0",
+        "[bold]x",
+        "temperature 0.5",
+        "native/mkllm-engine",
+        "cpu-x64",
+    ):
+        assert text in shown
+    facts = json.loads(mkllm("inspect", "out", "--json").stdout)
+    assert facts["manifest"]["members"][0]["name"] == "model.gguf" and facts["size"] == (folder / "out").stat().st_size
+    refused(mkllm("inspect", "model.gguf"), 30, "'model.gguf' cannot be used", "does not end as an artifact does")
+    refused(mkllm("inspect", "none"), 30, "'none' cannot be opened: no such file")
+
+
+def test_verify(mkllm: Run, folder: Path) -> None:
+    mkllm("build", "model.gguf", "-o", "out")
+    assert "are as they were built (8 members, bootloader and PKG)" in mkllm("verify", "out").stdout
+    assert json.loads(mkllm("verify", "out", "--json").stdout) == {"path": "out", "ok": True, "differences": []}
+    data = bytearray((folder / "out").read_bytes())
+    with open_artifact(folder / "out") as artifact:
+        at = artifact.member("model.gguf").offset
+    data[at + 77] ^= 1
+    data[5] ^= 1
+    (folder / "out").write_bytes(data)
+    refused(
+        mkllm("verify", "out"), 31, "bootloader: its", f"model.gguf: its 5024 bytes from offset {at}", "copy or build"
+    )
+    told = mkllm("verify", "out", "--json")
+    assert told.returncode == 31 and [part["part"] for part in json.loads(told.stdout)["differences"]] == [
+        "bootloader",
+        "model.gguf",
+    ]
+    os.truncate(folder / "out", len(data) - 1)
+    refused(mkllm("verify", "out"), 30, "truncated")
+
+
+def test_extract(mkllm: Run, folder: Path) -> None:
+    mkllm("build", "model.gguf", "-o", "out")
+    done = mkllm("extract", "out", "-o", "back.gguf")
+    assert (done.stdout, done.returncode) == ("back.gguf\n", 0)
+    assert (folder / "back.gguf").read_bytes() == (folder / "model.gguf").read_bytes()
+    assert mkllm("extract", "out", "mkllm/manifest.json").stdout == "manifest.json\n"
+    assert json.loads((folder / "manifest.json").read_text())["format"] == 1
+    refused(mkllm("extract", "out", "-o", "back.gguf"), 12, "'back.gguf' exists already")
+    refused(mkllm("extract", "out", "lib"), 32, "'out' has no member 'lib'")
+    assert mkllm("extract", "out", "native/libllama.so", "-o", ".", "-q").returncode == 0
+    assert (folder / "libllama.so").stat().st_size == 70001
+
+
+def test_run_builds_once(mkllm: Run, folder: Path, kit_cache: Path) -> None:
+    for _ in range(2):
+        done = mkllm("run", "model.gguf", "-p", "x y", "--help", "-q")
+        assert (done.stdout, done.returncode) == ("ran: -p x y --help -q\n", 0)
+        [made] = (kit_cache / "artifacts").iterdir()
+        before = made.stat().st_ino
+    assert [path.stat().st_ino for path in (kit_cache / "artifacts").iterdir()] == [before]
+
+
+def test_run_replaces_what_changed(mkllm: Run, folder: Path, kit_cache: Path) -> None:
+    mkllm("run", "model.gguf")
+    [first] = os.listdir(kit_cache / "artifacts")
+    os.utime(folder / "model.gguf", (1, 1))
+    mkllm("run", "model.gguf")
+    [second] = os.listdir(kit_cache / "artifacts")
+    assert first != second
+    os.truncate(kit_cache / "artifacts" / second, 5000)
+    assert mkllm("run", "model.gguf").stdout == "ran: \n"
+
+
+def test_run_ends_as_the_artifact_does(mkllm: Run, kit_cache: Path) -> None:
+    refused(mkllm("run", "none"), 10, "there is no model 'none'")
+
+
+def test_a_closed_pipe(mkllm: Run, folder: Path) -> None:
+    mkllm("build", "model.gguf", "-o", "out")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = mkllm("inspect", "out", "--json", capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(("number", "text"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_signals_while_it_waits(number: signal.Signals, text: str, mkllm: Run, folder: Path, kit_cache: Path) -> None:
+    """The kit is verified for the first time, and its PKG is a pipe that never ends."""
+    [kit] = (kit_cache / "kits").glob("linux-*-*")
+    info = json.loads((kit / "kit.json").read_text())
+    os.unlink(kit / "runtime.pkg")
+    os.mkfifo(kit / "runtime.pkg")
+    info["files"]["runtime.pkg"]["size"] = 0
+    (kit / "kit.json").write_text(json.dumps(info))
+    process = subprocess.Popen(
+        [*COMMAND, "build", "model.gguf", "-o", "out"], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (128 + number, f"mkllm: {text}\n")
+    assert os.listdir(folder) == ["model.gguf"]
+
+
+def test_a_bar_on_a_terminal(mkllm: Run, folder: Path, gguf_bytes: Callable[..., bytes]) -> None:
+    (folder / "big.gguf").write_bytes(gguf_bytes(tensors={"w": ((1024, 4000), 0)}))
+    parent, child = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(
+        [*COMMAND, "build", "big.gguf", "-o", "out"], cwd=folder, stderr=child, stdout=child, env=environment
+    )
+    os.close(child)
+    shown = b""
+    try:
+        while block := os.read(parent, 4096):
+            shown += block
+    except OSError as error:
+        assert error.errno == errno.EIO  # the other side is closed
+    os.close(parent)
+    assert process.wait() == 0
+    assert b"writing out" in shown and b"MB" in shown and b"out: 16." in shown
+
+
+def test_the_artifact_is_executable_whatever_the_umask(mkllm: Run, folder: Path) -> None:
+    mkllm("build", "model.gguf", "-o", "out", preexec_fn=lambda: os.umask(0o077))
+    assert stat.S_IMODE((folder / "out").stat().st_mode) == 0o755

@@ -1,0 +1,81 @@
+"""The kit's own llama.cpp has the last word on a model, in a process of its own."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mkllm.builder.errors import NoKit, UnusableModel
+from mkllm.builder.kit.kit import Kit
+from mkllm.builder.model.vocabulary import check
+
+FAKE = """
+import ctypes, os, signal, sys
+llama_log_callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+class Parameters: vocab_only = False
+def llama_model_default_params(): return Parameters()
+def llama_log_set(callback, data):
+    global log
+    log = callback
+def llama_model_load_from_file(path, parameters):
+    assert parameters.vocab_only
+    {body}
+"""
+
+
+@pytest.fixture
+def kit(small_kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
+    """A kit that has a folder of bindings."""
+    shutil.copytree(small_kit.path, tmp_path / "kit")
+    (tmp_path / "kit/bindings").mkdir()
+    return Kit.read(tmp_path / "kit")
+
+
+def bindings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Let the child find `load` in a fake: a sitecustomize puts it in place of the real one."""
+    code = FAKE.replace("{body}", body)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, types\nfake = types.ModuleType('mkllm.builder.kit.bindings')\n"
+        "library = types.ModuleType('library')\n"
+        f"exec({code!r}, library.__dict__)\nfake.load = lambda path: library\nsys.modules[fake.__name__] = fake\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def test_without_bindings_nothing_is_asked(small_kit: Kit, tmp_path: Path) -> None:
+    check(small_kit, tmp_path / "none.gguf")
+
+
+def test_a_model_that_loads(kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bindings(tmp_path, monkeypatch, "return 1 if os.path.exists(path) else None")
+    check(kit, small_gguf)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("log(2, b'a', None); log(4, b'llama_model_load: no vocabulary\\n', None)", "no vocabulary"),
+        ("return None", "it gives no reason"),
+        ("os.abort()", "it dies of SIGABRT"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "it dies of SIGSEGV"),
+    ],
+)
+def test_a_model_that_does_not(
+    body: str, why: str, kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bindings(tmp_path, monkeypatch, body)
+    with pytest.raises(UnusableModel, match=rf"the engine cannot load '.*small.gguf' \({why}\): get another version"):
+        check(kit, small_gguf)
+
+
+def test_bindings_that_do_not_work(kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bindings(tmp_path, monkeypatch, "raise RuntimeError('no symbol')")
+    with pytest.raises(NoKit, match=r"do not work here \(RuntimeError: no symbol\): run `mkllm kit build` again"):
+        check(kit, small_gguf)
+
+
+def test_a_reader_that_hangs(kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bindings(tmp_path, monkeypatch, "import time; time.sleep(60)")
+    monkeypatch.setattr("mkllm.builder.model.vocabulary.SECONDS", 1.5)
+    with pytest.raises(UnusableModel, match="it was still reading after 1.5 s"):
+        check(kit, small_gguf)
