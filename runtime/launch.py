@@ -12,13 +12,12 @@ from mkllm.runtime.hardware.rank import Ranking
 class FrontSettings:
     """Decided by the command line and the manifest's defaults.
 
-    `port_fixed`: the port was asked for on the command line, so no other one will do. `max_body` is in bytes.
+    A port that is taken gives way to the next free one. `max_body` is in bytes.
     `notes` are sentences for a person about this launch, such as that the context was reduced.
     """
 
     host: str
     port: int
-    port_fixed: bool
     api_keys: tuple[str, ...]
     allow_hosts: tuple[str, ...]
     allow_origins: tuple[str, ...]

@@ -36,7 +36,6 @@ def front_settings(given: Mapping[str, Any], keys: tuple[str, ...], session: Ses
     return FrontSettings(
         host=host,
         port=port,
-        port_fixed=given["port"] is not None,
         api_keys=keys,
         allow_hosts=given["allow_hosts"],
         allow_origins=given["allow_origins"],

@@ -25,7 +25,6 @@ ECHO_ENGINE = Path(__file__).with_name("echo_engine.py")
 FRONT = {
     "host": "127.0.0.1",
     "port": 0,
-    "port_fixed": False,
     "api_keys": (),
     "allow_hosts": (),
     "allow_origins": (),
