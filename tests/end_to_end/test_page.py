@@ -1,4 +1,4 @@
-"""The chat page in a real browser: it comes up with the model's name, answers stream in, no request leaves the server."""
+"""The chat page in a real browser: it shows the model's name, answers stream in, and no request leaves the server."""
 
 import os
 import re
