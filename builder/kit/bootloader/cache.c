@@ -46,18 +46,14 @@ static bool is_complete(int home, const struct archive *archive, uint32_t *files
     return known && strcmp(text, expected) == 0 && has_all_files(home, archive);
 }
 
-/* Locks the home for use; the descriptor stays open. False when it is being removed. File systems without locks do as well. */
-static bool lock_home(int base, const char *name, int home)
+/* Locks the home for use as long as `*held` is open. False when it is being removed. File systems without locks do as well. */
+static bool lock_home(int base, const char *name, int home, int *held)
 {
     struct stat here, there;
-    int fd = openat(home, lock, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    bool free = fd < 0 || flock(fd, LOCK_SH | LOCK_NB) == 0 || errno != EWOULDBLOCK;
-    if (free && fstat(home, &here) == 0 && fstatat(base, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-        here.st_ino == there.st_ino)
-        return true;
-    if (fd >= 0)
-        close(fd);
-    return false;
+    *held = openat(home, lock, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    bool free = *held < 0 || flock(*held, LOCK_SH | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+    return free && fstat(home, &here) == 0 && fstatat(base, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           here.st_ino == there.st_ino;
 }
 
 /* Opens the home that is there, if it may be trusted. */
@@ -80,14 +76,16 @@ static enum found open_home(struct place *place, int base, const char *name, int
 static enum found use_home(struct place *place, int base, const char *name, const struct archive *archive)
 {
     uint32_t files_crc;
-    int home;
+    int home, held;
     enum found found = open_home(place, base, name, &home);
     if (found != USABLE)
         return found;
-    bool whole = lock_home(base, name, home) && is_complete(home, archive, &files_crc);
+    bool whole = lock_home(base, name, home, &held) && is_complete(home, archive, &files_crc);
     close(home);
     if (whole)
-        archive_check(archive, &files_crc);
+        archive_check(archive, &files_crc); /* the lock stays open until the program ends */
+    else if (held >= 0)
+        close(held);
     return whole ? USABLE : ABSENT;
 }
 
