@@ -98,7 +98,7 @@ def _compile(compiler: Sequence[str], units: list[Unit], folder: Path, report: R
     objects = [folder / f"{unit.source.parent.name}-{unit.source.stem}.o" for unit in units]
 
     def compile_one(unit: Unit, target: Path) -> None:
-        args = [*compiler, *FLAGS, *unit.flags, "-c", unit.source, "-o", target]
+        args: list[str | Path] = [*compiler, *FLAGS, *unit.flags, "-c", unit.source, "-o", target]
         run(args, env=toolchain.environment(), log=report.log)
 
     with ThreadPoolExecutor(WORKERS) as pool:

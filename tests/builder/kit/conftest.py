@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from mkllm.builder.kit import bootloader as bootloader_part
 from mkllm.builder.kit import runtime_pkg
 from mkllm.builder.kit.pins import sdist

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit import toolchain
 from mkllm.builder.kit.elf import read_elf

@@ -4,9 +4,10 @@ import zlib
 from pathlib import Path
 
 import pytest
+from PyInstaller.archive.readers import CArchiveReader
+
 from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit.pkg import Entry, Pkg, in_order, read_pkg, write_pkg
-from PyInstaller.archive.readers import CArchiveReader
 
 ENTRIES = (
     Entry("X utf8", "o", b""),

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from mkllm.builder.errors import MissingTool, ToolFailed
 from mkllm.builder.kit import runtime_pkg
 from mkllm.builder.kit.pkg import read_pkg
