@@ -142,6 +142,11 @@ def _place_in_kit(relative: Path) -> Path:
 
 
 def _link(source: Path, target: Path) -> None:
+    """Two parts may give the same file (a licence), never different ones by one name."""
+    if target.exists():
+        if target.read_bytes() != source.read_bytes():
+            raise NoKit(f"two parts of the kit give different files named {target.name!r}: rename one of them")
+        return
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links

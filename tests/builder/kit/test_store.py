@@ -7,6 +7,7 @@ from typing import IO
 
 import pytest
 from mkllm.builder.errors import NoKit
+from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.part import Part, Report, digest
 from mkllm.builder.kit.store import all_kits, build_part, choose_kit, compose, find_kit, is_built
 
@@ -103,6 +104,23 @@ def test_a_damaged_kit_is_found() -> None:
     (kit.path / "runtime.pkg").write_text("Xruntime.pkg")
     with pytest.raises(NoKit, match="runtime.pkg"):
         kit.verify()
+
+
+def test_two_parts_may_give_the_same_file_but_not_different_ones() -> None:
+    def giving(text: str) -> Part:
+        def build(work: Path, out: Path, report: Report) -> None:
+            (out / "licenses").mkdir()
+            (out / "licenses" / "zlib.txt").write_text(text)
+
+        return Part(f"licence-{text}", {}, build, 1.0)
+
+    def composed(*texts: str) -> Kit:
+        parts = [writing("a", []), *map(giving, texts)]
+        return compose("linux-x86_64", parts, [build_part(part, Silent()) for part in parts], FACTS)
+
+    assert (composed("x", "x").path / "members/licenses/zlib.txt").read_text() == "x"
+    with pytest.raises(NoKit, match="different files named 'zlib.txt'"):
+        composed("x", "y")
 
 
 def test_no_kit_says_how_to_get_one() -> None:
