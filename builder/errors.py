@@ -1,4 +1,4 @@
-"""Every failure of the builder: one sentence and an exit code each (spec/errors.md); printed in one place, `cli.main`."""
+"""Every failure of the builder: one sentence and an exit code (spec/errors.md); printed in one place, `cli.main`."""
 
 from typing import ClassVar
 

@@ -68,7 +68,7 @@ def _start(words: list[str], cwd: Path | None, env: Mapping[str, str] | None) ->
 def _failure(words: list[str], status: int, lines: list[str], log: IO[str] | None) -> Exception:
     text = "".join(lines)
     if "No space left on device" in text or "ENOSPC" in text or "NoSpaceLeft" in text:
-        return NoSpace(f"no space left on the disk while running {Path(words[0]).name!r}: free some and run the command again")
+        return NoSpace(f"no space left on the disk while running {Path(words[0]).name!r}: free some and try again")
     how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
     where = f"; the whole output is in {log.name}" if log else ""
     tail = "".join(f"\n  {line.rstrip()}" for line in lines[-TAIL_LINES:])

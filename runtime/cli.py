@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 from click.exceptions import Exit
+
 from mkllm.runtime import options
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.own_file import own_file, own_name

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import click
-from mkllm.builder.kit.kit import Kit
-from mkllm.builder.version import version
 from rich.console import Console
 from rich.table import Table
+
+from mkllm.builder.kit.kit import Kit
+from mkllm.builder.version import version
 
 
 @click.group()

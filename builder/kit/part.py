@@ -24,8 +24,8 @@ class Report(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """`inputs` names everything that the result depends on (versions, hashes, options); `build(work, out, report)` fills
-    the empty folder `out`, with `work` kept between attempts so that compiled objects are not compiled again.
+    """`inputs` names everything that the result depends on: versions, hashes, options. `build(work, out, report)` fills
+    the empty folder `out`; `work` is kept between attempts, so that compiled objects are not compiled again.
     `weight` is its share of the whole build in seconds on two cores."""
 
     name: str

@@ -16,8 +16,8 @@ from mkllm.builder.process import run
 def fetch(sdist: Sdist, log: IO[str] | None = None) -> Path:
     """The sdist's file in the cache, downloaded when it is not there.
 
-    Raises WrongHash when what arrives (or lies in the cache) is not the pinned file, MissingTool without pip, ToolFailed
-    when pip cannot get it.
+    Raises WrongHash when what arrives is not the pinned file, MissingTool without pip, ToolFailed when pip cannot get
+    it.
     """
     kept = cache.folder("downloads") / sdist.filename
     if kept.exists() and sha256(kept) == sdist.sha256:
@@ -35,8 +35,8 @@ def fetch(sdist: Sdist, log: IO[str] | None = None) -> Path:
 
 
 def _download(sdist: Sdist, folder: Path, log: IO[str] | None) -> Path:
-    """Ask pip for the sdist alone. Without build isolation pip only asks the sdist's own backend for its metadata, which
-    takes a second; with it, pip would first install everything needed to compile the package."""
+    """Ask pip for the sdist alone. Without build isolation pip only asks the sdist's own backend for its metadata,
+    which takes a second; with it, pip would first install everything needed to compile the package."""
     args = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
     try:
         run([*args, "--dest", folder, f"{sdist.name}=={sdist.version}"], log=log)

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mkllm.runtime.commands.slash import COMMANDS
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+from mkllm.runtime.commands.slash import COMMANDS
 
 PROMPT = "> "
 

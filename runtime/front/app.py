@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 
 from aiohttp import web
+
 from mkllm.runtime.front import answers
 from mkllm.runtime.front.console import Console
 from mkllm.runtime.front.engine_state import EngineState

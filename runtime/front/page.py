@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
+
 from mkllm.runtime.artifact.reader import Artifact
 from mkllm.runtime.front.answers import COMMON, error
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
 from mkllm.runtime.engine.supervisor import Snapshot
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.front import answers, system_prompt
 from mkllm.runtime.front.engine_state import EngineState
 from mkllm.runtime.front.guard import same_origin
 from mkllm.runtime.front.upload import TooLarge, Upload
-from multidict import CIMultiDict
-from yarl import URL
 
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+
 from mkllm.runtime.engine.supervisor import Snapshot
 from mkllm.runtime.front import answers
 from mkllm.runtime.front.app import HEADER_BYTES, App

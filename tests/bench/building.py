@@ -51,12 +51,12 @@ def _report(model: Path, samples: dict[str, list[tuple[float, int]]]) -> None:
         for name in samples
     ]
     text = (
-        f"A {size / 1e9:.2f} GB GGUF in the page cache, {len(samples['cp'])} rounds in turn, medians. The build hashes (SHA-256 "
-        "and CRC-32), reads back and syncs; plain `cp` does not wait for the disk. "
+        f"A {size / 1e9:.2f} GB GGUF in the page cache, {len(samples['cp'])} rounds in turn, medians. The build hashes "
+        "(SHA-256 and CRC-32), reads back and syncs; plain `cp` does not wait for the disk. "
         f"Build against `cp`: {seconds['mkllm build'] / seconds['cp']:.2f}; against `cp` and sync: "
         f"{seconds['mkllm build'] / seconds['cp and sync']:.2f}."
     )
-    report(f"building-{model.stem}", f"Building from {model.stem}", text, ["", "time", "rate", "largest resident"], rows)
+    report(f"building-{model.stem}", f"Building from {model.stem}", text, ["", "time", "rate", "most resident"], rows)
 
 
 if __name__ == "__main__":

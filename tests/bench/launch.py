@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 from measure import engine_of, free_port, median, report, rss, served
+
 from mkllm.builder.kit.store import find_kit
 
 FLAGS = ["--ctx-size", "2048", "--threads", "2", "--parallel", "1", "--no-repack"]

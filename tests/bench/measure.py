@@ -1,4 +1,4 @@
-"""What the benchmarks share: processes timed until they answer, memory from the kernel's own count, tables in Markdown."""
+"""What the benchmarks share: processes timed until they answer, memory as the kernel counts it, tables in Markdown."""
 
 import contextlib
 import http.client

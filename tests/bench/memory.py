@@ -1,4 +1,4 @@
-"""Memory: what a second instance of the same artifact adds, and whether the weights are mapped from the artifact itself.
+"""Memory: what a second instance of an artifact adds, and whether the weights are mapped from the artifact itself.
 
 Usage: python tests/bench/memory.py MODEL.gguf
 """
@@ -53,8 +53,9 @@ def main(model: Path) -> None:
                 chat(two, "hello", 4)
                 added = tree_pss(first.process) + tree_pss(second.process) - before
     size = model.stat().st_size
-    names = ["engine, resident", "of it mapped from the artifact's file", "of it private", "added by a second instance (PSS)"]
-    rows = [[name, f"{value / 2**20:.0f} MiB", f"{value / size:.1%}"] for name, value in zip(names, [*facts, added], strict=True)]
+    names = ["engine, resident", "mapped from the artifact's file", "private", "added by a second instance (PSS)"]
+    values = zip(names, [*facts, added], strict=True)
+    rows = [[name, f"{value / 2**20:.0f} MiB", f"{value / size:.1%}"] for name, value in values]
     text = f"A {size / 1e9:.2f} GB model, served twice at once from one artifact, each having answered once."
     report(f"memory-{model.stem}", f"Memory of {model.stem}", text, ["", "", "of the model's size"], rows)
 

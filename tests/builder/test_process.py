@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from mkllm.builder.errors import MissingTool, NoSpace, ToolFailed
 from mkllm.builder.process import TAIL_LINES, run
 
@@ -22,7 +23,9 @@ def test_gives_both_streams_to_caller_log_and_listener() -> None:
 
 
 def test_environment_is_added_to() -> None:
-    assert run(python("import os; print(os.environ['X_TEST'], 'PATH' in os.environ)"), env={"X_TEST": "1"}) == "1 True\n"
+    assert (
+        run(python("import os; print(os.environ['X_TEST'], 'PATH' in os.environ)"), env={"X_TEST": "1"}) == "1 True\n"
+    )
 
 
 def test_failure_shows_the_last_lines_and_the_log(tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ def mkllm() -> Path:
 def demo(mkllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo artifact, built with `mkllm build demo`."""
     target = tmp_path_factory.mktemp("artifact") / "demo"
-    done = subprocess.run([mkllm, "build", "demo", "-o", target], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [mkllm, "build", "demo", "-o", target], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     assert done.returncode == 0, done.stderr
     return target
 
@@ -80,9 +82,12 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
         port = free_port()
         output = tmp_path_factory.mktemp("served") / "output.txt"
         words = [str(artifact), "--no-browser", "--port", str(port), *args]
-        with output.open("wb") as file, subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, **(env or {})}
-        ) as process:
+        with (
+            output.open("wb") as file,
+            subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, **(env or {})}
+            ) as process,
+        ):
             server = Server(f"http://127.0.0.1:{port}", port, psutil.Process(process.pid), output)
             try:
                 if wait:

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.artifact.verify import verify
 from mkllm.runtime.errors import NotAnArtifact
@@ -50,7 +51,7 @@ def test_a_thousand_damages_are_all_found(demo: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", range(40))
 def test_a_damaged_artifact_runs_or_says_why(demo: Path, tmp_path: Path, number: int) -> None:
-    """Beyond the bootloader (whose damage is the operating system's to meet) any damage ends in an answer or a sentence."""
+    """Beyond the bootloader, whose damage the operating system meets, any damage ends in an answer or a sentence."""
     at = random.Random(SEED + number)
     data = bytearray(demo.read_bytes())
     with zipfile.ZipFile(demo) as archive:
@@ -60,9 +61,8 @@ def test_a_damaged_artifact_runs_or_says_why(demo: Path, tmp_path: Path, number:
     copy = tmp_path / "damaged"
     copy.write_bytes(data[:start] + tail)
     copy.chmod(0o755)
-    ran = subprocess.run(
-        [copy, "-p", "hello", "-n", "4"], capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=60
-    )
+    words = [copy, "-p", "hello", "-n", "4"]
+    ran = subprocess.run(words, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=60)
     assert ran.returncode >= 0, (done, ran)
     assert "Traceback" not in ran.stderr and "terminate called" not in ran.stderr, (done, ran.stderr)
     if ran.returncode:

@@ -37,7 +37,10 @@ def test_the_stream_is_the_same_answer_in_pieces(client: openai.OpenAI) -> None:
 def test_a_json_schema_is_kept(client: openai.OpenAI) -> None:
     schema = {
         "type": "object",
-        "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0, "maximum": 99}},
+        "properties": {
+            "name": {"type": "string", "maxLength": 20},
+            "age": {"type": "integer", "minimum": 0, "maximum": 99},
+        },
         "required": ["name", "age"],
         "additionalProperties": False,
     }
@@ -61,7 +64,10 @@ def test_a_required_tool_is_called(client: openai.OpenAI) -> None:
 
 def test_a_bad_request_is_an_error_of_the_clients_own_kind(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError):
-        ask(client, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}})
+        ask(
+            client,
+            response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}},
+        )
 
 
 def test_an_api_key_is_asked_for(demo: Any, serve: Any) -> None:

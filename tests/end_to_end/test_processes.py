@@ -109,7 +109,7 @@ def test_no_socket_is_left(demo: Path, serve: Any) -> None:
 
 
 def test_folders_of_others_are_never_touched(demo: Path, serve: Any, tmp_path: Path) -> None:
-    """A launch removes what killed launches left in the temporary folder, and nothing that merely has a similar name."""
+    """A launch removes what killed launches left in the temporary folder, and nothing that has a similar name."""
     for name in ("mkllm-work", "mkllm-1-abcdef", "mkllm-12-abcdeg", "mkllm--abcdef", "mkllm-3-abcdef0"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "precious").touch()

@@ -23,9 +23,10 @@ def test_json_for_programs(demo: Path) -> None:
 
 
 def test_standard_input(demo: Path) -> None:
-    assert run(demo, "-p", "-", "--temperature", "0", text="What is mkllm?").stdout == run(
-        demo, "-p", "What is mkllm?", "--temperature", "0"
-    ).stdout
+    assert (
+        run(demo, "-p", "-", "--temperature", "0", text="What is mkllm?").stdout
+        == run(demo, "-p", "What is mkllm?", "--temperature", "0").stdout
+    )
 
 
 def test_a_prompt_longer_than_the_context(demo: Path) -> None:
@@ -34,7 +35,9 @@ def test_a_prompt_longer_than_the_context(demo: Path) -> None:
 
 
 def test_a_reader_that_goes_away(demo: Path) -> None:
-    done = subprocess.run(f"'{demo}' -p 'What is mkllm?' | head -c 1", shell=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        f"'{demo}' -p 'What is mkllm?' | head -c 1", shell=True, capture_output=True, text=True, timeout=60
+    )
     assert len(done.stdout) == 1 and "Traceback" not in done.stderr
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.writer import write

@@ -1,8 +1,8 @@
-"""An engine for tests: speaks the whole protocol of spec/launch.md, 3, answers with the words it was asked, and misbehaves
-as the JSON file named by FAKE_ENGINE says. Standard library only; it is run as a member of an artifact.
+"""An engine for tests: speaks the whole protocol of spec/launch.md, 3, answers with the words it was asked, and
+misbehaves as the JSON file named by FAKE_ENGINE says. Standard library only; it is run as a member of an artifact.
 
-Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, `hang`, `unloadable`), `load_seconds`, `deny_term`, `journal`
-(a file that gets a line for each thing that happens).
+Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, `hang`, `unloadable`), `load_seconds`,
+`deny_term`, `journal` (a file that gets a line for each thing that happens).
 """
 
 import json

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 from mkllm.runtime.home import OLD_SECONDS, Home, open_home, prune
 
 DAY = 86400

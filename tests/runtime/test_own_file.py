@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+
 from mkllm.runtime.errors import NotAnArtifact
 from mkllm.runtime.own_file import RUNNING, own_file, own_name
 

@@ -4,6 +4,7 @@ import random
 import re
 
 import pytest
+
 from mkllm.builder.demo import arithmetic, corpus, heldout, tools, topics
 from mkllm.builder.demo.grammar import Expansion
 from mkllm.builder.demo.messages import Message

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+
 from mkllm.builder.demo.heldout import Question, normal, read
 
 

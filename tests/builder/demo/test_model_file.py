@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import gguf
-import mkllm.builder.demo
 import pytest
+
+import mkllm.builder.demo
 from mkllm.builder.demo import heldout, tokenizer
 
 FOLDER = Path(mkllm.builder.demo.__file__).parent

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import mkllm.builder.demo
 import pytest
+
+import mkllm.builder.demo
 from mkllm.builder.demo.messages import Message, rendered
 
 FILE = Path(mkllm.builder.demo.__file__).parent / "chat_template.jinja"

@@ -3,10 +3,11 @@
 from itertools import islice
 
 import pytest
+from tokenizers import Tokenizer
+
 from mkllm.builder.demo import tokenizer
 from mkllm.builder.demo.corpus import conversations
 from mkllm.builder.demo.messages import END, START, rendered
-from tokenizers import Tokenizer
 
 
 @pytest.fixture(scope="module")

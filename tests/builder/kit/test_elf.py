@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit import elf
 

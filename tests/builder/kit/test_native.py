@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from mkllm.builder.errors import NoSpace, ToolFailed
 from mkllm.builder.kit import native, toolchain
 from mkllm.builder.kit.toolchain import Tools

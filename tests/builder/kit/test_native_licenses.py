@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit.native_licenses import license_text
 

@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from mkllm.builder.errors import ToolFailed, WrongHash
 from mkllm.builder.kit.pins import Sdist, sdist
 from mkllm.builder.kit.sdist import fetch

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+
 from mkllm.builder.errors import NoKit
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.part import Part, Report, digest
@@ -37,7 +38,13 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def writing(text: str, calls: list[str]) -> Part:
     def build(work: Path, out: Path, report: Report) -> None:
         calls.append(text)
-        for name in ("native/mkllm-engine", "native/libllama.so", "native/libggml-cpu-x64.so", "bootloader", "runtime.pkg"):
+        for name in (
+            "native/mkllm-engine",
+            "native/libllama.so",
+            "native/libggml-cpu-x64.so",
+            "bootloader",
+            "runtime.pkg",
+        ):
             (out / name).parent.mkdir(exist_ok=True)
             (out / name).write_text(text + name)
 

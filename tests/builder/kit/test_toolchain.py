@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mkllm.builder.errors import MissingTool
 from mkllm.builder.kit import toolchain
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from mkllm.builder.errors import NoKit
 from mkllm.builder.kit.variants import all_variants, best, host_flags, resolve
 

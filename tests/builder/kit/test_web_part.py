@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+
 from mkllm.builder.errors import MissingTool, NoSpace, ToolFailed, WrongHash
 from mkllm.builder.kit import node, web, web_licenses
 

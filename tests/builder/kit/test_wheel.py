@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from mkllm.builder.kit.store import build_part, compose, find_kit
 from mkllm.builder.kit.wheel import write_wheel
 

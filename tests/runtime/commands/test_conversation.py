@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from mkllm.runtime.commands.conversation import Conversation, WrongCommand
 from mkllm.runtime.engine.answer import Figures
 

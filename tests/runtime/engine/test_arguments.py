@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.engine.arguments import EngineOptions, WrongArgument, arguments

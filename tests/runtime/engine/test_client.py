@@ -5,6 +5,7 @@ import socket
 import threading
 
 import pytest
+
 from mkllm.runtime.engine.answer import Figures, Piece, chat, continuation
 from mkllm.runtime.engine.client import Client, refusal
 from mkllm.runtime.errors import EngineDied, PromptTooLong, RequestRefused

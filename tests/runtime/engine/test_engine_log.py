@@ -1,6 +1,7 @@
 """What is kept of the engine's words."""
 
 import pytest
+
 from mkllm.runtime.engine.log import KEPT_LINES, LONGEST_LINE, Log, Logging
 from mkllm.runtime.errors import PermissionFailure
 

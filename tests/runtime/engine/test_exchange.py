@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from mkllm.runtime.engine.exchange import Cut, Exchange
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -6,6 +6,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mkllm.runtime.engine.header import HeaderError, read_header
 
 

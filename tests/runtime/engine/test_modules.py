@@ -5,6 +5,7 @@ import os
 import stat
 
 import pytest
+
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.errors import NoSpace, NotAnArtifact, PermissionFailure

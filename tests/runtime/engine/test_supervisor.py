@@ -7,6 +7,7 @@ import time
 
 import psutil
 import pytest
+
 from mkllm.runtime.artifact.manifest import WEIGHTS
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.engine.client import Client

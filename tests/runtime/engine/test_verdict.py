@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+
 from mkllm.runtime.engine.verdict import MOST_STRIKES, Course, Ending, judge
 from mkllm.runtime.errors import EngineDied, EngineUnusable
 

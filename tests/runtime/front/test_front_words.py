@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from mkllm.runtime.engine.supervisor import Snapshot
 from mkllm.runtime.errors import EngineDied
 from mkllm.runtime.front import answers

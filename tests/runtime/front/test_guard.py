@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+
 from mkllm.runtime.front.guard import guard, same_origin, split_host
 
 OWN = socket.gethostname()

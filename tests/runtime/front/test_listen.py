@@ -5,6 +5,7 @@ import socket
 from contextlib import closing
 
 import pytest
+
 from mkllm.runtime.errors import CannotListen
 from mkllm.runtime.front.listen import Listening, listen
 

@@ -4,6 +4,7 @@ import gzip
 from typing import Any
 
 import pytest
+
 from mkllm.runtime.front.page import accepts_gzip, is_known
 
 BUNDLE = "/_app/immutable/bundle.abc.js"

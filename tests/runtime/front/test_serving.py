@@ -16,7 +16,7 @@ PROGRAM = Path(__file__).with_name("program.py")
 
 
 def test_the_port_is_open_before_the_model_is(start: Any) -> None:
-    with start(engine={"load_seconds": 3}, ready=False) as front:
+    with start(engine={"load_seconds": 6}, ready=False) as front:
         front.until(lambda: "http://" in front.output, "it printed no address")
         front.connect().close()
         first = front.ask("/health")

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+
 from mkllm.runtime.front.system_prompt import applies, with_system_prompt
 
 USER = {"role": "user", "content": "hello"}

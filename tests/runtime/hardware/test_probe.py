@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from mkllm.runtime.hardware.probe import Facts, probe
 
 CPUINFO = "processor\t: 0\nmodel name\t: A CPU\nflags\t\t: fpu avx2 fma\n\nprocessor\t: 1\nflags\t\t: other\n"

@@ -1,6 +1,7 @@
 """Which kernel known processors get, and in what words."""
 
 import pytest
+
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import rank, variants
