@@ -3,20 +3,24 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME_SECONDS = 0.4
 
 
 class Stop:
     """From its creation on, signals no longer raise: they set `asked` and call what `when_asked` was given.
 
-    The second signal ends the process where it stands. The engine follows, because its lifeline ends with it.
+    The second signal ends the process where it stands. The engine follows, because its lifeline ends with it. One that
+    comes with the first is the same: who stops a whole group of processes reaches this one directly and by its guardian.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self._since = 0.0
         self._wake: Callable[[], object] | None = None
         for number in ENDING:
             signal.signal(number, self._take)
@@ -28,9 +32,12 @@ class Stop:
             wake()
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
         if self.asked:
+            if now - self._since < SAME_SECONDS:
+                return
             sys.stderr.flush()
             os._exit(128 + number)
-        self.asked = True
+        self.asked, self._since = True, now
         if self._wake:
             self._wake()
