@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mkllm.builder.kit.store import find_kit
 
 PROLOGUE = """

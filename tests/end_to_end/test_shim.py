@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from mkllm.builder.kit.store import find_kit
 
 OFFSET = 3 * 65536
