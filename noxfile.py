@@ -31,7 +31,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Static types, strictly, on the installed package."""
     install(session, "mypy>=1.13", "types-psutil")
-    session.run("mypy", "--strict", "-p", "mkllm")
+    session.run("mypy", "--strict", "-p", "mkllm.builder", "-p", "mkllm.runtime")
 
 
 @nox.session

@@ -105,7 +105,7 @@ def _build(tools: node.Node, page: Path, report: Report) -> Path:
         if ahead and ahead[0][0] in line:
             report.progress(ahead.pop(0)[1])
 
-    vite = [tools.program, page / "node_modules" / "vite" / "bin" / "vite.js", "build"]
+    vite: list[str | Path] = [tools.program, page / "node_modules" / "vite" / "bin" / "vite.js", "build"]
     env = {**_environment(tools), "MKLLM_WEB_OUT": str(out), "MKLLM_WEB_BUNDLED": str(bundled)}
     run(vite, cwd=page, env=env, log=report.log, on_line=advance)
     if not (out / "index.html").exists():
