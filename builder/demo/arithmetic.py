@@ -81,4 +81,5 @@ def large(rng: random.Random) -> str:
     """A question beyond the range of the model."""
     a, b = rng.randint(200, 99999), rng.randint(100, 99999)
     sign = rng.choice(["+", "-", "x", "*", "/", "plus", "minus", "times", "divided by"])
-    return rng.choice(PHRASES["too_hard"]).format(a=a, b=b, c=rng.randint(3, 99), d=rng.randint(3, 99), s=sign)
+    template: str = rng.choice(PHRASES["too_hard"])
+    return template.format(a=a, b=b, c=rng.randint(3, 99), d=rng.randint(3, 99), s=sign)

@@ -1,7 +1,7 @@
 """Conversations as batches of tokens, with the positions that the loss counts.
 
-Most conversations of one question are cut a few tokens into the answer: which answer it is shows there, and the rest is
-soon known by heart.
+Long answers in conversations of one question are mostly cut: which answer it is shows in its first tokens, and the rest
+is soon known by heart.
 
 Conversations of like length share a batch, so that little is padded; every conversation starts at position 0, as it
 does when the model is used. The loss counts what the assistant says and its end token, nothing else.
@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from mkllm.builder.demo.corpus import conversations
-from mkllm.builder.demo.messages import END, START, rendered
 from tokenizers import Tokenizer
 from torch import Tensor
 
-CUT_SHARE = 0.7
-CUT = 10
+from mkllm.builder.demo.corpus import conversations
+from mkllm.builder.demo.messages import END, START, rendered
+from mkllm.builder.demo.tokenizer import number
+
+CUT_SHARE = 0.85
+CUT = 18
 TURNS_TO_CUT = 3
 
 
@@ -49,7 +51,7 @@ def answers(ids: list[int], opening: list[int], end: int) -> list[bool]:
 def encoded(tokenizer: Tokenizer, seed: int, count: int, context: int) -> Iterator[tuple[list[int], list[bool]]]:
     """Token ids and marks of `count` conversations, cut at the context."""
     opening = tokenizer.encode(f"{START}assistant\n").ids
-    end = tokenizer.token_to_id(END)
+    end = number(tokenizer, END)
     rng = random.Random(seed)
     texts = [rendered(messages).rstrip("\n") for messages in conversations(seed, count)]
     for encoding in tokenizer.encode_batch(texts):

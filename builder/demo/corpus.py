@@ -14,14 +14,15 @@ from mkllm.builder.demo.grammar import Expansion
 from mkllm.builder.demo.heldout import normal, prompts
 from mkllm.builder.demo.messages import Message
 from mkllm.builder.demo.topics import CHAT_FILES, Intent, Topics, load
-from mkllm.builder.demo.variation import reword, sentence, vary
+from mkllm.builder.demo.variation import reword, sentence, vary, with_noise
 
-ARITHMETIC_SHARE = 0.16
+ARITHMETIC_SHARE = 0.25
 FOLLOW_SHARE = 0.5
-SYSTEM_SHARE = 0.25
+SYSTEM_SHARE = 0.12
 REWORDED_SHARE = 0.4
 CONTEXT_SHARE = 0.1
-TOOLS_SHARE = 0.02
+NOISE_SHARE = 0.15
+TOOLS_SHARE = 0.012
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def conversations(seed: int, count: int) -> Iterator[list[Message]]:
 
 
 def conversation(topics: Topics, apart: frozenset[str], rng: random.Random) -> list[Message]:
-    turns = rng.choices((1, rng.randint(2, 4), rng.randint(5, 20)), (0.78, 0.20, 0.02))[0]
+    turns = rng.choices((1, rng.randint(2, 4), rng.randint(5, 20)), (0.87, 0.12, 0.01))[0]
     messages: list[Message] = []
     if rng.random() < SYSTEM_SHARE:
         messages.append(Message("system", system(topics, rng)))
@@ -84,6 +85,8 @@ def ask(topics: Topics, intent: Intent, templates: tuple[str, ...], rng: random.
     question = expansion.phrase(rng.choice(templates))
     if rng.random() < REWORDED_SHARE:
         question = reword(question, topics.synonyms, rng)
+    if rng.random() < NOISE_SHARE and len(question) > 20:
+        question = with_noise(question, topics.noise, rng)
     if intent.topic not in CHAT_FILES and rng.random() < CONTEXT_SHARE:
         question = in_context(topics, question, rng)
     return Exchange(intent.name, vary(question, rng), expansion.answer(intent.answer, topics.defaults))

@@ -15,9 +15,12 @@ from mkllm.builder.demo.messages import Message
 
 @contextmanager
 def serving(engine: Path, model: Path, patience: float = 60.0) -> Iterator[str]:
-    """Starts `engine serve` on a free port and yields its address once it is ready; stops it in the end."""
+    """Starts `engine serve` on a free port and yields its address once it is ready; stops it in the end.
+
+    One thread, because for a model this small more threads only wait for each other.
+    """
     port = free_port()
-    command = [str(engine), "serve", "-m", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(engine), "serve", "-m", str(model), "--host", "127.0.0.1", "--port", str(port), "--threads", "1"]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}"

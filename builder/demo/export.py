@@ -12,10 +12,11 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+from tokenizers import Tokenizer
+
 from mkllm.builder.demo import tokenizer as bpe
 from mkllm.builder.demo.messages import END, END_OF_TEXT
 from mkllm.builder.demo.model import Shape
-from tokenizers import Tokenizer
 
 TEMPLATE = Path(__file__).parent / "chat_template.jinja"
 NAME = "mkllm demo"
@@ -76,10 +77,10 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_token_list(tokens)
     writer.add_token_types([control if token in bpe.SPECIAL else normal for token in tokens])
     writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
-    writer.add_eos_token_id(tokenizer.token_to_id(END))
-    writer.add_eot_token_id(tokenizer.token_to_id(END))
-    writer.add_bos_token_id(tokenizer.token_to_id(END_OF_TEXT))
-    writer.add_pad_token_id(tokenizer.token_to_id(END_OF_TEXT))
+    writer.add_eos_token_id(bpe.number(tokenizer, END))
+    writer.add_eot_token_id(bpe.number(tokenizer, END))
+    writer.add_bos_token_id(bpe.number(tokenizer, END_OF_TEXT))
+    writer.add_pad_token_id(bpe.number(tokenizer, END_OF_TEXT))
     writer.add_add_bos_token(False)
     writer.add_add_eos_token(False)
     writer.add_chat_template(TEMPLATE.read_text(encoding="utf-8"))

@@ -16,11 +16,11 @@ class Shape:
     """Sizes of the model; every row is a multiple of 32, as Q8_0 needs."""
 
     vocabulary: int = 2048
-    width: int = 160
+    width: int = 128
     layers: int = 5
-    heads: int = 5
-    kv_heads: int = 5
-    hidden: int = 448
+    heads: int = 4
+    kv_heads: int = 4
+    hidden: int = 384
     context: int = 1024
     rope_base: float = 10000.0
     epsilon: float = 1e-5

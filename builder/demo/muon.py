@@ -17,7 +17,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     """Approximately the nearest (semi-)orthogonal matrix, for a stack (n, rows, columns)."""
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.transpose(1, 2) if tall else matrices
+    x: Tensor = matrices.transpose(1, 2) if tall else matrices
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
         square = x @ x.transpose(1, 2)

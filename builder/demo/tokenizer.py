@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gguf import GGUFReader
-from mkllm.builder.demo.messages import END, END_OF_TEXT, START
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from mkllm.builder.demo.messages import END, END_OF_TEXT, START
 
 PRE = "qwen2"
 SPLIT = (
@@ -42,6 +43,14 @@ def train(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Tokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def number(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a token that must be there."""
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise KeyError(f"the tokenizer has no token {token!r}")
+    return found
 
 
 def load(file: Path) -> Tokenizer:

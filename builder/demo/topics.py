@@ -41,6 +41,7 @@ class Topics:
     before: tuple[str, ...]
     after: tuple[str, ...]
     synonyms: dict[str, list[str]]
+    noise: tuple[str, ...]
     slots: dict[str, list[str]]
     defaults: dict[str, str]
 
@@ -76,6 +77,7 @@ def load() -> Topics:
         before=tuple(context["before"]),
         after=tuple(context["after"]),
         synonyms=read("synonyms")["words"],
+        noise=tuple(read("noise")["words"]),
         slots=slots["slots"] | read("nouns")["slots"],
         defaults=slots["defaults"],
     )

@@ -44,6 +44,14 @@ def reword(text: str, synonyms: Mapping[str, Sequence[str]], rng: random.Random)
     return " ".join(words)
 
 
+def with_noise(text: str, noise: Sequence[str], rng: random.Random) -> str:
+    """The text with one to three common words slipped in anywhere."""
+    words = text.split()
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        words.insert(rng.randint(0, len(words)), rng.choice(noise))
+    return " ".join(words)
+
+
 def sentence(text: str) -> str:
     """The text as a sentence of its own: a question that another sentence follows."""
     return text if text[-1] in "?!." else f"{text}?"
