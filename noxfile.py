@@ -11,6 +11,8 @@ nox.options.error_on_missing_interpreters = True
 TESTS = ["pytest>=8", "pytest-asyncio>=0.24", "hypothesis>=6"]
 # The official clients and a browser driver; the browser itself is the machine's.
 CLIENTS = ["openai>=1.50", "anthropic>=0.40", "playwright>=1.45"]
+# What the demo model is made and measured with.
+DEMO = ["tokenizers>=0.20", "gguf>=0.10", "jinja2>=3.1"]
 CACHE = {"MKLLM_CACHE": os.environ["MKLLM_CACHE"]} if "MKLLM_CACHE" in os.environ else {}
 
 
@@ -37,7 +39,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Tests of the modules: seconds each, no kit."""
-    install(session, *TESTS)
+    install(session, *TESTS, *DEMO)
     session.run("pytest", "--ignore=tests/end_to_end", "--ignore=tests/bench", *session.posargs, env=CACHE)
 
 
@@ -59,6 +61,25 @@ def end_to_end(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Speed and memory against the peers; writes the tables under tests/bench/."""
-    install(session, "numpy>=1.26", "gguf>=0.10")
+    install(session)
     session.run("mkllm", "kit", "build", env=CACHE)
     session.run("python", "tests/bench/run.py", *session.posargs, env=CACHE)
+
+
+@nox.session
+def demo_train(session: nox.Session) -> None:
+    """Train the demo model anew (an hour on one core) and export it; arguments go to the training."""
+    install(session, *DEMO, "torch>=2.5,<3")
+    out = session.create_tmp()
+    session.run("python", "-m", "mkllm.builder.demo.train", "--out", out, *session.posargs)
+    session.run("python", "-m", "mkllm.builder.demo.export", "--from", out, "-o", "builder/demo/demo.gguf")
+
+
+@nox.session
+def demo_eval(session: nox.Session) -> None:
+    """Ask the demo model the held-out questions; fails under nine right answers in ten."""
+    install(session, *DEMO)
+    session.run("mkllm", "kit", "build", env=CACHE)
+    engine = session.run("python", "tests/bench/engine.py", silent=True, env=CACHE)
+    assert engine
+    session.run("python", "-m", "mkllm.builder.demo.evaluate", "--engine", engine.strip(), *session.posargs)
