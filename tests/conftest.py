@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,9 @@ from mkllm.builder.kit.kit import Kit
 from mkllm.builder.model.reference import resolve
 from mkllm.builder.progress import Output
 from mkllm.runtime.artifact.manifest import Defaults
+
+# A test run that was started in the background ignores Ctrl-C, and every program that it starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GgufBytes = Callable[..., bytes]
 
