@@ -24,6 +24,7 @@ DESCRIPTION = (
     "A small chat model of the mkllm project. It explains mkllm and its commands, makes small talk, does arithmetic on "
     "small numbers, and says politely what it cannot know. Trained from scratch on a text that the project generates."
 )
+TEMPERATURE = 0.1
 
 
 def write(source: Path, target: Path) -> None:
@@ -51,6 +52,8 @@ def add_facts(writer: gguf.GGUFWriter) -> None:
     writer.add_license("Apache-2.0")
     writer.add_languages(["en"])
     writer.add_tags(["text-generation"])
+    # So small a model knows one right answer to a question; llama.cpp takes this as its default.
+    writer.add_float32("general.sampling.temp", TEMPERATURE)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
