@@ -15,7 +15,7 @@ class Stop:
     """From its creation on, signals no longer raise: they set `asked` and call what `when_asked` was given.
 
     The second signal ends the process where it stands. The engine follows, because its lifeline ends with it. One that
-    comes with the first is the same: who stops a whole group of processes reaches this one directly and by its guardian.
+    comes with the first is the same: who stops a group of processes reaches this one directly and by its guardian.
     """
 
     def __init__(self) -> None:
