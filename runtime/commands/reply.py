@@ -17,7 +17,7 @@ from mkllm.runtime.errors import EngineDied
 from mkllm.runtime.session import Session
 
 CONTINUATION_TOKENS = 256
-NOTICE_SECONDS = 2.0
+NOTICE_SECONDS = 8.0
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 

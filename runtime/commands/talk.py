@@ -12,7 +12,7 @@ from mkllm.runtime.session import Session
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 CONTINUATION_TOKENS = 256
-NOTICE_SECONDS = 2.0
+NOTICE_SECONDS = 8.0
 
 
 def talk(lines: Iterable[str], session: Session, system: str | None, terminal: bool) -> None:
