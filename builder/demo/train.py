@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="go on from the model in this folder, with another --seed")
-    parser.add_argument("--conversations", type=int, default=130_000)
+    parser.add_argument("--conversations", type=int, default=240_000)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--batch", type=int, default=2_000, help="tokens in a batch")
     parser.add_argument("--seed", type=int, default=SEED)
