@@ -40,7 +40,7 @@ def reply(prompt: Prompt, session: Session, bounded: bool, started: float) -> No
         with Client(snapshot.address, snapshot.key) as client:
             answer = _take(_ask(client, session, prompt, bounded), prompt.json, started, ready)
     except EngineDied as failure:
-        raise EngineDied(session.engine.wait_other(snapshot, NOTICE_SECONDS).last_failure or str(failure)) from None
+        raise EngineDied(session.engine.wait_followed(snapshot, NOTICE_SECONDS).last_failure or str(failure)) from None
     if prompt.json:
         _print(json.dumps(as_object(answer, session, snapshot), ensure_ascii=False) + "\n")
     elif not answer.text.endswith("\n"):

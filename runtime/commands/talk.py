@@ -67,7 +67,7 @@ def _print_answer(
                 else:
                     _show(piece, texts, terminal)
     except EngineDied as failure:
-        now = session.engine.wait_other(snapshot, NOTICE_SECONDS)
+        now = session.engine.wait_followed(snapshot, NOTICE_SECONDS)
         if texts or not again:
             raise EngineDied(now.last_failure or str(failure)) from None
         return _print_answer(conversation, session, texts, terminal, again=False)

@@ -121,15 +121,19 @@ class Supervisor:
                 raise EngineUnusable("the engine was stopped before it was ready")
             return self.snapshot()
 
-    def wait_other(self, old: Snapshot, timeout: float) -> Snapshot:
-        """The first snapshot of another engine than `old`'s or of another phase; after `timeout` seconds any."""
+    def wait_followed(self, old: Snapshot, timeout: float) -> Snapshot:
+        """The first snapshot after the end of `old`'s engine was dealt with; after `timeout` seconds any.
+
+        A process ends a moment before its end is noticed, and until then nothing is known of why.
+        """
         deadline = time.monotonic() + timeout
         with self._changed:
-            while True:
-                now, rest = self.snapshot(), deadline - time.monotonic()
-                if (now.pid, now.phase) != (old.pid, old.phase) or rest <= 0:
-                    return now
+            while self._restarts == old.restarts and not self._error and not self._stopped:
+                rest = deadline - time.monotonic()
+                if rest <= 0:
+                    break
                 self._changed.wait(rest)
+            return self.snapshot()
 
     def stop(self, grace: float = 3.0) -> None:
         """End the engine and whatever is being started: SIGTERM, after `grace` seconds SIGKILL. Idempotent."""

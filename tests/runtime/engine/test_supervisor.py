@@ -139,7 +139,19 @@ def test_killed_again_and_again_is_given_up(supervisor):
         for _ in range(9):
             now = one.wait_ready(SECONDS)
             os.kill(now.pid, signal.SIGKILL)
-            one.wait_other(now, SECONDS)
+            one.wait_followed(now, SECONDS)
+
+
+def test_an_end_that_nobody_has_noticed_yet_is_waited_for(supervisor):
+    one = supervisor()
+    one.start()
+    now = one.wait_ready(SECONDS)
+    with one._changed:  # nothing is noticed while this is held
+        os.kill(now.pid, signal.SIGKILL)
+        until(lambda: one.snapshot().phase == "loading")
+        assert one.snapshot().last_failure is None
+        after = one.wait_followed(now, SECONDS)
+    assert after.last_failure == "the engine with cpu-haswell was ended by SIGKILL while it served"
 
 
 def test_stop_while_it_starts(supervisor, misbehaviour):
