@@ -14,7 +14,7 @@ from mkllm.builder.demo.grammar import Expansion
 from mkllm.builder.demo.heldout import normal, prompts
 from mkllm.builder.demo.messages import Message
 from mkllm.builder.demo.topics import CHAT_FILES, Intent, Topics, load
-from mkllm.builder.demo.variation import reword, sentence, vary, with_noise
+from mkllm.builder.demo.variation import reword, sentence, vary, with_noise, with_unknown
 
 ARITHMETIC_SHARE = 0.25
 FOLLOW_SHARE = 0.5
@@ -22,6 +22,8 @@ SYSTEM_SHARE = 0.12
 REWORDED_SHARE = 0.4
 CONTEXT_SHARE = 0.1
 NOISE_SHARE = 0.15
+UNKNOWN_SHARE = 0.12
+UNKNOWN_WORDS = 6
 TOOLS_SHARE = 0.012
 
 
@@ -87,6 +89,8 @@ def ask(topics: Topics, intent: Intent, templates: tuple[str, ...], rng: random.
         question = reword(question, topics.synonyms, rng)
     if rng.random() < NOISE_SHARE and len(question) > 20:
         question = with_noise(question, topics.noise, rng)
+    if rng.random() < UNKNOWN_SHARE and len(question.split()) >= UNKNOWN_WORDS:
+        question = with_unknown(question, rng)
     if intent.topic not in CHAT_FILES and rng.random() < CONTEXT_SHARE:
         question = in_context(topics, question, rng)
     return Exchange(intent.name, vary(question, rng), expansion.answer(intent.answer, topics.defaults))

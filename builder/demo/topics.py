@@ -50,16 +50,25 @@ def read(name: str) -> dict[str, Any]:
     return tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
 
 
+def more_ways() -> dict[str, tuple[str, ...]]:
+    """The further ways to ask for each intent, of all `natural*.toml`."""
+    ways: dict[str, tuple[str, ...]] = {}
+    for file in sorted(FOLDER.glob("natural*.toml")):
+        for name, asks in read(file.stem)["more"].items():
+            ways[name] = (*ways.get(name, ()), *asks)
+    return ways
+
+
 @cache
 def load() -> Topics:
     """All topics; a follow-up that names an unknown intent is an error."""
-    slots, more = read("slots"), read("natural")["more"]
+    slots, more = read("slots"), more_ways()
     intents = {
         entry["name"]: Intent(
             entry["name"],
             topic,
             entry.get("weight", 1.0),
-            (*entry["ask"], *more.get(entry["name"], ())),
+            (*entry["ask"], *more.pop(entry["name"], ())),
             entry["answer"],
         )
         for topic in QUESTION_FILES
@@ -68,7 +77,7 @@ def load() -> Topics:
     follows = tuple(Follow(tuple(f["after"]), tuple(f["ask"]), f["intent"]) for f in read("follow")["follow"])
     for name in (*more, *(name for follow in follows for name in (*follow.after, follow.intent))):
         if name not in intents:
-            raise KeyError(f"natural.toml or follow.toml names the intent {name!r}, which no topic defines")
+            raise KeyError(f"a natural*.toml or follow.toml names the intent {name!r}, which no topic defines")
     context = read("context")
     return Topics(
         intents=intents,

@@ -16,6 +16,10 @@ NUMBER_WORDS = frozenset(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety".split()
 )
+ONSETS = ("", "b", "bl", "br", "c", "ch", "cl", "cr", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "l", "m", "n", "p")
+ONSETS += ("pl", "pr", "qu", "r", "s", "sc", "sh", "sl", "sp", "st", "str", "t", "th", "tr", "v", "w", "wh", "y", "z")
+CODAS = ("", "", "", "b", "ck", "d", "f", "ft", "g", "l", "ll", "m", "mp", "n", "nd", "ng", "nt", "p", "r", "rd", "rt", "s")
+CODAS += ("sh", "ss", "st", "t", "tch", "th", "x")
 
 
 def vary(text: str, rng: random.Random) -> str:
@@ -50,6 +54,21 @@ def with_noise(text: str, noise: Sequence[str], rng: random.Random) -> str:
     for _ in range(rng.choice((1, 1, 2, 3))):
         words.insert(rng.randint(0, len(words)), rng.choice(noise))
     return " ".join(words)
+
+
+def with_unknown(text: str, rng: random.Random) -> str:
+    """The text with one of its plain words become a word that nobody knows."""
+    words = text.split()
+    plain = [i for i, word in enumerate(words) if word.isalpha() and word not in NUMBER_WORDS]
+    if plain:
+        words[rng.choice(plain)] = unknown(rng)
+    return " ".join(words)
+
+
+def unknown(rng: random.Random) -> str:
+    """A word of one to three syllables that can be spoken and means nothing."""
+    syllables = (rng.choice(ONSETS) + rng.choice("aeiou") + rng.choice(CODAS) for _ in range(rng.randint(1, 3)))
+    return "".join(syllables) + rng.choice(("", "", "s", "ed", "ing", "er", "ly"))
 
 
 def sentence(text: str) -> str:
