@@ -16,10 +16,11 @@ NUMBER_WORDS = frozenset(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety".split()
 )
-ONSETS = ("", "b", "bl", "br", "c", "ch", "cl", "cr", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "l", "m", "n", "p")
-ONSETS += ("pl", "pr", "qu", "r", "s", "sc", "sh", "sl", "sp", "st", "str", "t", "th", "tr", "v", "w", "wh", "y", "z")
-CODAS = ("", "", "", "b", "ck", "d", "f", "ft", "g", "l", "ll", "m", "mp", "n", "nd", "ng", "nt", "p", "r", "rd", "rt", "s")
-CODAS += ("sh", "ss", "st", "t", "tch", "th", "x")
+ONSETS = (
+    "",
+    *"b bl br c ch cl cr d dr f fl g gr h j k l m n p pl pr qu r s sc sh sl sp st str t th tr v w wh y z".split(),
+)
+CODAS = ("", "", "", *"b ck d f ft g l ll m mp n nd ng nt p r rd rt s sh ss st t tch th x".split())
 
 
 def vary(text: str, rng: random.Random) -> str:

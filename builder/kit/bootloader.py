@@ -12,9 +12,8 @@ from pathlib import Path
 from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit import toolchain
 from mkllm.builder.kit.elf import require
-from mkllm.builder.kit.native import unpack
 from mkllm.builder.kit.part import Part, Report, digest
-from mkllm.builder.kit.sdist import sha256
+from mkllm.builder.kit.sdist import sha256, unpack
 from mkllm.builder.process import run
 
 HERE = Path(__file__).parent

@@ -5,10 +5,8 @@ It knows what is compiled and how; which flags and which sources is said in nati
 
 import errno
 import fcntl
-import os
 import re
 import shutil
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from mkllm.builder.kit import toolchain
 from mkllm.builder.kit.elf import is_elf, require
 from mkllm.builder.kit.native_licenses import write_licenses
 from mkllm.builder.kit.part import Part, Report, digest
-from mkllm.builder.kit.sdist import sha256
+from mkllm.builder.kit.sdist import sha256, unpack
 from mkllm.builder.kit.toolchain import GLIBC, Tools
 from mkllm.builder.kit.variants import resolve
 from mkllm.builder.process import run
@@ -110,24 +108,6 @@ def _translated(error: OSError) -> Exception:
             f"no space left on the disk while writing {error.filename!r}: free some and run the command again"
         )
     return ToolFailed(f"the native part cannot be put together: {error}")
-
-
-def unpack(sdist: Path, folder: Path) -> None:
-    """The sdist's files in `folder`, without its top folder; nothing is done when they are there already.
-
-    File times are kept, so that unpacking again compiles nothing again.
-    """
-    mark, wanted = folder / ".unpacked", sha256(sdist)
-    if mark.exists() and mark.read_text() == wanted:
-        return
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    with tarfile.open(sdist) as archive:
-        archive.extractall(fresh, filter="data")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(next(fresh.iterdir()), folder)
-    shutil.rmtree(fresh)
-    mark.write_text(wanted)
 
 
 def _copy_project(folder: Path) -> None:

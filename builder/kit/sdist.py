@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import shutil
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -57,6 +59,24 @@ def _translated(sdist: Sdist, text: str) -> Exception:
         f"the source of {sdist.name} {sdist.version} could not be downloaded: check the network or the index that pip "
         f"is set up with, or put {sdist.filename!r} into {cache.root() / 'downloads'}\n{text}"
     )
+
+
+def unpack(sdist: Path, folder: Path) -> None:
+    """The sdist's files in `folder`, without its top folder; nothing is done when they are there already.
+
+    File times are kept, so that unpacking again compiles nothing again.
+    """
+    mark, wanted = folder / ".unpacked", sha256(sdist)
+    if mark.exists() and mark.read_text() == wanted:
+        return
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(fresh, filter="data")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(next(fresh.iterdir()), folder)
+    shutil.rmtree(fresh)
+    mark.write_text(wanted)
 
 
 def sha256(path: Path) -> str:

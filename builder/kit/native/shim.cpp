@@ -51,21 +51,30 @@ settings & the() {
     return *instance;
 }
 
+// One line on stderr in one write, so that no other output comes between.
+void say(const char * format, std::va_list args) {
+    char line[1024] = "mkllm-engine: ";
+    const size_t prefix = std::strlen(line);
+    const int    wanted = std::vsnprintf(line + prefix, sizeof(line) - prefix - 1, format, args);
+    const size_t length = prefix + std::min((size_t) std::max(wanted, 0), sizeof(line) - prefix - 2);
+    line[length] = '\n';
+    std::fflush(stderr);
+    if (write(STDERR_FILENO, line, length + 1) < 0) {
+        return;  // nobody is left to tell
+    }
+}
+
 __attribute__((format(printf, 1, 2))) void complain(const char * format, ...) {
     std::va_list args;
     va_start(args, format);
-    std::fputs("mkllm-engine: ", stderr);
-    std::vfprintf(stderr, format, args);
-    std::fputc('\n', stderr);
+    say(format, args);
     va_end(args);
 }
 
 __attribute__((format(printf, 1, 2), noreturn)) void refuse(const char * format, ...) {
     std::va_list args;
     va_start(args, format);
-    std::fputs("mkllm-engine: ", stderr);
-    std::vfprintf(stderr, format, args);
-    std::fputc('\n', stderr);
+    say(format, args);
     va_end(args);
     _exit(USAGE);
 }

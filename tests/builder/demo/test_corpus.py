@@ -54,6 +54,17 @@ def test_every_template_expands_and_leaves_no_slot_open() -> None:
             assert not re.search(r"\{[A-Z]+\}", expansion.answer(intent.answer, known.defaults))
 
 
+def test_hardly_any_question_means_two_things() -> None:
+    known = topics.load()
+    rng = random.Random(1)
+    meant: dict[str, set[str]] = {}
+    for intent in known.intents.values():
+        for template in intent.ask * 3:
+            meant.setdefault(Expansion(known.slots, rng).phrase(template), set()).add(intent.name)
+    assert len(meant) > 10_000
+    assert sum(len(names) > 1 for names in meant.values()) < len(meant) / 1000
+
+
 def test_an_answer_repeats_what_the_question_named() -> None:
     expansion = Expansion({"PORT": ["9000"]}, random.Random(1))
     assert expansion.phrase("use [port|the port] {PORT}").endswith("9000")

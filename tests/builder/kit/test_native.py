@@ -70,26 +70,6 @@ def test_steps_of_ninja_become_fractions() -> None:
     assert seen == [0.25, 1.0]
 
 
-def test_unpacks_once(sdist: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "source"
-    native.unpack(sdist, folder)
-    assert (folder / "vendor/llama.cpp/LICENSE").read_text() == "MIT\n"
-    assert (folder / "PKG-INFO").stat().st_mtime == 1000
-    (folder / "kept").touch()
-    native.unpack(sdist, folder)
-    assert (folder / "kept").exists()
-
-
-def test_another_sdist_replaces_the_first(sdist: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    (folder / "old.cpp").touch()
-    (folder / ".unpacked").write_text("another hash")
-    native.unpack(sdist, folder)
-    assert not (folder / "old.cpp").exists()
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("source")] == ["source"]
-
-
 @pytest.mark.usefixtures("tools")
 def test_key_changes_with_the_source(sdist: Path) -> None:
     before = native.part("all", sdist)

@@ -9,7 +9,7 @@ import pytest
 
 from mkllm.builder.errors import ToolFailed, WrongHash
 from mkllm.builder.kit.pins import Sdist, sdist
-from mkllm.builder.kit.sdist import fetch
+from mkllm.builder.kit.sdist import fetch, unpack
 
 PYPROJECT = b"""[build-system]
 requires = ["setuptools"]
@@ -37,7 +37,7 @@ def put_sdist(folder: Path) -> str:
     with tarfile.open(path, "w:gz") as tar:
         for name, data in {"pyproject.toml": PYPROJECT, "PKG-INFO": b"Name: tiny-source\nVersion: 1.0\n"}.items():
             entry = tarfile.TarInfo(f"tiny_source-1.0/{name}")
-            entry.size = len(data)
+            entry.size, entry.mtime = len(data), 1000
             tar.addfile(entry, io.BytesIO(data))
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -66,6 +66,28 @@ def test_another_file_is_refused_and_not_kept(index: Path, tmp_path: Path) -> No
 def test_a_failed_download_says_what_to_do(index: Path) -> None:
     with pytest.raises(ToolFailed, match=r"tiny-source 1.0 could not be downloaded.*put 'tiny_source-1.0.tar.gz' into"):
         fetch(Sdist("tiny-source", "1.0", "0" * 64))
+
+
+def test_unpacks_once(tmp_path: Path) -> None:
+    put_sdist(tmp_path)
+    sdist, folder = tmp_path / "tiny_source-1.0.tar.gz", tmp_path / "source"
+    unpack(sdist, folder)
+    assert (folder / "pyproject.toml").read_bytes() == PYPROJECT
+    assert (folder / "PKG-INFO").stat().st_mtime == 1000
+    (folder / "kept").touch()
+    unpack(sdist, folder)
+    assert (folder / "kept").exists()
+
+
+def test_another_sdist_replaces_the_first(tmp_path: Path) -> None:
+    put_sdist(tmp_path)
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "old.cpp").touch()
+    (folder / ".unpacked").write_text("another hash")
+    unpack(tmp_path / "tiny_source-1.0.tar.gz", folder)
+    assert not (folder / "old.cpp").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("source")] == ["source"]
 
 
 def test_the_pins_are_whole() -> None:
