@@ -1,5 +1,7 @@
 """The artifact's command line, and the one place where its failures are printed; commands are imported when used."""
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -11,13 +13,14 @@ from click.core import ParameterSource
 from click.exceptions import Exit
 
 from mkllm.runtime import options
-from mkllm.runtime.errors import RuntimeFailure
+from mkllm.runtime.errors import NoSpace, RuntimeFailure
 from mkllm.runtime.own_file import own_file, own_name
 from mkllm.runtime.signals import Terminated, raise_on_termination
 
 PIPE_CLOSED = 128 + 13
 INTERRUPTED = 128 + 2
 DEFECT = 1
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @dataclass
@@ -126,7 +129,7 @@ def serve_command(ctx: click.Context, /, **given: Any) -> int:
 
 
 @program.command("chat")
-@click.option("--system", "-sys", metavar="TEXT", help="System prompt, instead of the maker's.")
+@click.option("--system", "-sys", type=options.Text(), metavar="TEXT", help="System prompt, instead of the maker's.")
 @click.option("--history", type=options.FILE, metavar="FILE", help="Keep what was typed in this file.")
 @options.model
 @options.sampling
@@ -188,11 +191,9 @@ def main(words: Sequence[str]) -> int:
     name = own_name()
     raise_on_termination()
     try:
-        code = _run(before, name, invocation)
-        sys.stdout.flush()
-        return code
+        return _run(before, name, invocation)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return PIPE_CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -212,6 +213,10 @@ def _run(words: Sequence[str], name: str, invocation: Invocation) -> int:
     except BrokenPipeError:
         raise
     except Exception as defect:
+        if isinstance(defect, OSError) and defect.errno in CANNOT_WRITE:
+            _drop_output()
+            text = f"the output cannot be written ({os.strerror(defect.errno).lower()}): send it somewhere else"
+            return _report(name, text, NoSpace.exit_code, invocation)
         text = f"a defect of this program's own: {type(defect).__name__}: {defect}; --debug shows where it happened"
         return _report(name, text, DEFECT, invocation)
 
@@ -220,7 +225,13 @@ def _invoke(words: Sequence[str], name: str, invocation: Invocation) -> int:
     """Not by click's own `main`, which has its own way with Ctrl-C and with readers that went away."""
     with program.make_context(name, list(words), obj=invocation) as ctx:
         code: int | None = program.invoke(ctx)
+        sys.stdout.flush()
         return code or 0
+
+
+def _drop_output() -> None:
+    """What is still to be written, at the latest when the program ends, has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _usage(failure: click.ClickException) -> str:
@@ -234,7 +245,8 @@ def _report(name: str, text: str, code: int, invocation: Invocation) -> int:
         import traceback
 
         traceback.print_exc()
-    print(f"{name}: {text}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"{name}: {text}", file=sys.stderr, flush=True)
     return code
 
 

@@ -41,9 +41,18 @@ class Bytes(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value).upper().removesuffix("B").removesuffix("I")
         number, factor = (text[:-1], SUFFIXES[text[-1]]) if text[-1:] in SUFFIXES else (text, 1)
-        if not number.isdigit() or not int(number):
+        if not (number.isascii() and number.isdecimal() and int(number)):
             self.fail(f"{value!r} is no number of bytes: write it like 64M", param, ctx)
         return int(number) * factor
+
+
+class Text(click.ParamType[str]):
+    """Text for people and models: bytes that are no UTF-8 become U+FFFD, as they do in what is read from a pipe."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return os.fsencode(value).decode("utf-8", "replace")
 
 
 def _option(section: str, *names: str, **attributes: Any) -> Callable[[Command], Command]:
@@ -67,8 +76,11 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 asking = _table(
     "Ask and leave",
     (
-        (("-p", "--prompt"), {"metavar": "TEXT", "help": "Answer this and exit; '-' reads standard input."}),
-        (("--system", "-sys"), {"metavar": "TEXT", "help": "System prompt, instead of the maker's."}),
+        (
+            ("-p", "--prompt"),
+            {"type": Text(), "metavar": "TEXT", "help": "Answer this and exit; '-' reads standard input."},
+        ),
+        (("--system", "-sys"), {"type": Text(), "metavar": "TEXT", "help": "System prompt, instead of the maker's."}),
         (("--json", "as_json"), {"is_flag": True, "help": "With -p: print one JSON object."}),
     ),
 )
@@ -164,7 +176,7 @@ serving = _table(
             ("--parallel", "-np"),
             {"type": POSITIVE, "metavar": "N", "help": "Requests answered at the same time; they share the context."},
         ),
-        (("--alias", "-a"), {"metavar": "NAME", "help": "The model's name in the API."}),
+        (("--alias", "-a"), {"type": Text(), "metavar": "NAME", "help": "The model's name in the API."}),
         (
             ("--api-key", "api_keys"),
             {"multiple": True, "metavar": "KEY", "help": "Demand this key (also MKLLM_API_KEY)."},
@@ -234,12 +246,21 @@ def log_settings(given: Mapping[str, Any]) -> Logging:
 
 
 def api_keys(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """All keys of command line, file and environment. Raises click.UsageError for a file that has none."""
-    keys = [key for text in given["api_keys"] for key in text.split(",")]
+    """All keys of command line, file and environment. Raises click.UsageError where a key was meant and none is given:
+    whoever names one wants a locked door."""
+    keys = [key for text in given["api_keys"] for key in _split_keys("--api-key", text)]
     if file := given["api_key_file"]:
         keys += _keys_of(file)
-    keys += os.environ.get(KEY_VARIABLE, "").split(",")
-    return tuple(dict.fromkeys(key.strip() for key in keys if key.strip()))
+    if KEY_VARIABLE in os.environ:
+        keys += _split_keys(KEY_VARIABLE, os.environ[KEY_VARIABLE])
+    return tuple(dict.fromkeys(keys))
+
+
+def _split_keys(name: str, text: str) -> list[str]:
+    keys = [key.strip() for key in text.split(",")]
+    if not all(keys):
+        raise click.UsageError(f"{name} has an empty key in {text!r}: give a key, or leave {name} out")
+    return keys
 
 
 def _keys_of(file: Path) -> list[str]:

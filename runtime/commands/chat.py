@@ -3,6 +3,7 @@
 The engine is started first; what talks to it and reads lines is imported while it loads.
 """
 
+import io
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,7 +42,7 @@ def _typed(history: Path | None) -> Iterator[str]:
 def _piped() -> Iterator[str]:
     """Lines of standard input; one that ends with `\\` goes on in the next."""
     kept = ""
-    for line in sys.stdin:
+    for line in io.TextIOWrapper(sys.stdin.buffer, "utf-8", "replace"):
         kept += line.rstrip("\n")
         if kept.endswith("\\"):
             kept = kept[:-1] + "\n"

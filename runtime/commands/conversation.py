@@ -1,6 +1,7 @@
 """A conversation: its messages and what can be done to them; knows no terminal and no engine."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,9 +56,12 @@ class Conversation:
         if name not in SAMPLING:
             raise WrongCommand(f"{name!r} cannot be set: known are {', '.join(sorted(SAMPLING))}")
         try:
-            self.sampling[name] = int(value) if value.lstrip("+-").isdigit() else float(value)
+            number = int(value) if value.lstrip("+-").isdigit() else float(value)
+            if not math.isfinite(number):
+                raise ValueError(value)
         except ValueError:
             raise WrongCommand(f"{value!r} is no number, as in: /set {name} 0.2") from None
+        self.sampling[name] = number
 
     def save(self, file: Path) -> None:
         """Write system prompt, turns and sampling as JSON. Raises WrongCommand when that fails."""
@@ -78,9 +82,13 @@ class Conversation:
                 raise ValueError("not a conversation")
         except OSError as error:
             raise WrongCommand(f"{str(file)!r} cannot be read ({error.strerror}): check its name") from None
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, RecursionError):
             raise WrongCommand(f"{str(file)!r} is not a conversation that /save wrote") from None
         self.system, self.turns, self.sampling, self.figures = system, turns, sampling, None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_conversation(system: object, turns: object, sampling: object) -> bool:
@@ -89,5 +97,5 @@ def _is_conversation(system: object, turns: object, sampling: object) -> bool:
         and isinstance(turns, list)
         and all(turn["role"] in ROLES and isinstance(turn["content"], str) for turn in turns)
         and isinstance(sampling, dict)
-        and all(name in SAMPLING and type(value) in (int, float) for name, value in sampling.items())
+        and all(name in SAMPLING and _is_number(value) for name, value in sampling.items())
     )

@@ -60,12 +60,20 @@ def _retry(argument: str, talk: Conversation, session: Session) -> str:
 
 
 def _save(argument: str, talk: Conversation, session: Session) -> None:
-    talk.save(Path(argument).expanduser())
+    talk.save(_file(argument))
 
 
 def _load(argument: str, talk: Conversation, session: Session) -> None:
-    talk.load(Path(argument).expanduser())
+    talk.load(_file(argument))
     print(f"{len(talk.turns)} messages")
+
+
+def _file(name: str) -> Path:
+    """The file that is meant; `~` and `~user` are homes."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise WrongCommand(f"{name!r} names a user without a home here: write the whole path") from None
 
 
 def _set(argument: str, talk: Conversation, session: Session) -> None:

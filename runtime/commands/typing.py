@@ -9,6 +9,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from mkllm.runtime.commands.slash import COMMANDS
+from mkllm.runtime.errors import PermissionFailure
 
 PROMPT = "> "
 
@@ -17,7 +18,8 @@ class Typing:
     """Iterates over what is typed. Nothing is kept on disk unless `history` names a file."""
 
     def __init__(self, history: Path | None) -> None:
-        kept: History = FileHistory(str(history)) if history else InMemoryHistory()
+        """Raises PermissionFailure when the file cannot be read and appended to."""
+        kept = _kept(history) if history else InMemoryHistory()
         self._session: PromptSession[str] = PromptSession(
             history=kept,
             multiline=True,
@@ -35,6 +37,16 @@ class Typing:
                 continue
             except EOFError:
                 return
+
+
+def _kept(file: Path) -> History:
+    try:
+        file.open("a+b").close()
+    except OSError as error:
+        raise PermissionFailure(
+            f"the history file {str(file)!r} cannot be written ({error.strerror}): choose another"
+        ) from None
+    return FileHistory(str(file))
 
 
 def _keys() -> KeyBindings:

@@ -23,7 +23,9 @@ COMMON = {"Server": SERVER, "X-Content-Type-Options": "nosniff"}
 def answer(status: int, body: Mapping[str, Any]) -> web.Response:
     """A JSON answer that nothing may keep."""
     headers = {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", **COMMON}
-    return web.Response(status=status, body=json.dumps(body, ensure_ascii=False).encode(), headers=headers)
+    return web.Response(
+        status=status, body=json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"), headers=headers
+    )
 
 
 def error(status: int, message: str) -> web.Response:

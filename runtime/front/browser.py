@@ -12,20 +12,23 @@ OPENERS = ("xdg-open", "gio", "wslview")
 
 
 def open_page(url: str) -> bool:
-    """Start the desktop's browser on `url`; False where there is no desktop or no way to tell it."""
+    """Start the desktop's browser on `url`; False where there is no desktop or no way to tell it to."""
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return False
     opener = next((found for name in OPENERS if (found := shutil.which(name))), None)
     if opener is None:
         return False
     words = [opener, "open", url] if opener.endswith("/gio") else [opener, url]
-    started = subprocess.Popen(
-        words,
-        env=cleaned(os.environ, getattr(sys, "_MEIPASS", None)),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    try:
+        started = subprocess.Popen(
+            words,
+            env=cleaned(os.environ, getattr(sys, "_MEIPASS", None)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return False
     threading.Thread(target=started.wait, name="browser", daemon=True).start()
     return True

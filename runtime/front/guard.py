@@ -5,6 +5,7 @@ them away, and where browsers send none, Sec-Fetch-Site. Or its own host name co
 """
 
 import hmac
+import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ class Guard:
             return None
         given = headers.get("Authorization") or headers.get("X-Api-Key") or ""
         given = given.removeprefix("Bearer ").strip()
-        if any([hmac.compare_digest(given.encode(), key.encode()) for key in self.keys]):
+        if any([hmac.compare_digest(os.fsencode(given), os.fsencode(key)) for key in self.keys]):
             return None
         if not given:
             return Refusal(401, "an API key is needed: send it as 'Authorization: Bearer KEY' or 'X-Api-Key: KEY'")

@@ -159,6 +159,16 @@ def _memory_limit(groups: list[_Group]) -> tuple[int | None, int]:
     return min(limits, default=None), min(rests, default=UNLIMITED)
 
 
+def _fits(name: str, value: object) -> bool:
+    """Whether a value from outside can stand for the fact of this name."""
+    if name in ("cpu_flags", "notes"):
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if value is None:
+        return name in ("cpu_quota", "memory_limit")
+    kind = {"cpu_quota": (int, float), "memory_limit": int}.get(name, type(getattr(Facts(), name)))
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def _played(facts: Facts, file: str | None) -> Facts:
     """`facts` with those of the JSON object in `file` put over them."""
     if not file:
@@ -168,6 +178,9 @@ def _played(facts: Facts, file: str | None) -> Facts:
         known = {field.name for field in dataclasses.fields(Facts)}
         if not isinstance(given, dict) or not set(given) <= known:
             raise ValueError(f"it must be an object of {', '.join(sorted(known))}")
+        for name, value in given.items():
+            if not _fits(name, value):
+                raise ValueError(f"{name!r} has the value {value!r:.40}")
         given = {**given, "cpu_flags": frozenset(given.get("cpu_flags", facts.cpu_flags))}
         return dataclasses.replace(facts, **{**given, "notes": (*facts.notes, f"played from MKLLM_PROBE={file!r}")})
     except (OSError, ValueError, TypeError) as error:

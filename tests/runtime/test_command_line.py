@@ -1,7 +1,10 @@
 """The command line as a whole: help, versions, mistakes, and the commands that start no engine."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -48,7 +51,10 @@ def test_version(fake_artifact, run):
         (["--port", "9000", "chat"], "put '--port' after 'chat', not before it"),
         (["--json"], "--json and --system belong to -p TEXT"),
         (["--max-body", "none"], "'none' is no number of bytes: write it like 64M"),
+        (["--max-body", "²"], "'²' is no number of bytes: write it like 64M"),
         (["--api-key-file", "/nowhere"], "the key file '/nowhere' cannot be read"),
+        (["--api-key", ""], "--api-key has an empty key in '': give a key, or leave --api-key out"),
+        (["--api-key", "a,"], "--api-key has an empty key in 'a,'"),
     ],
 )
 def test_wrong_usage(fake_artifact, run, words, sentence):
@@ -121,6 +127,26 @@ def test_keys_come_from_everywhere(tmp_path, monkeypatch):
     monkeypatch.setenv("MKLLM_API_KEY", "env-key")
     given = {"api_keys": ("a,b", "a"), "api_key_file": tmp_path / "keys"}
     assert options.api_keys(given) == ("a", "b", "file-key", "env-key")
+
+
+def test_an_empty_key_in_the_environment_is_a_mistake(fake_artifact, run):
+    done = run(fake_artifact, "serve", env={"MKLLM_API_KEY": ""})
+    assert done.returncode == 2 and "MKLLM_API_KEY has an empty key" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["info"], ["--help"], ["-p", "hi"]])
+def test_output_that_cannot_be_written(fake_artifact, words):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mkllm.runtime", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "MKLLM_ARTIFACT": str(fake_artifact)},
+        )
+    assert done.stderr == "fake: the output cannot be written (no space left on device): send it somewhere else\n"
+    assert done.returncode == 14
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,8 @@ def test_commands_are_obeyed(fake_artifact, run):
 
 
 def test_mistakes_do_not_end_it(fake_artifact, run):
-    done = chat(
-        run, fake_artifact, "/dance", "/set colour 3", "/set top_k many", "/load", "/load /nowhere", "refuse", "on"
-    )
+    wrong = ("/dance", "/set colour 3", "/set top_k many", "/load", "/load /nowhere", "/save ~nobody-here/x", "refuse")
+    done = chat(run, fake_artifact, *wrong, "on")
     assert done.returncode == 0 and done.stdout == "on \n"
     assert done.stderr.splitlines() == [
         "there is no command '/dance': /help lists them",
@@ -49,8 +48,24 @@ def test_mistakes_do_not_end_it(fake_artifact, run):
         "'many' is no number, as in: /set top_k 0.2",
         "/load takes FILE",
         "'/nowhere' cannot be read (No such file or directory): check its name",
+        "'~nobody-here/x' names a user without a home here: write the whole path",
         "the engine refused the request: told to refuse",
     ]
+
+
+def test_bytes_that_are_no_text(fake_artifact, tmp_path):
+    command = [sys.executable, "-m", "mkllm.runtime", "chat"]
+    lines = b"caf\xe9\n/save " + os.fsencode(tmp_path / "talk") + b"\n"
+    env = {**os.environ, "MKLLM_ARTIFACT": str(fake_artifact), "PYTHONUTF8": "1"}
+    done = subprocess.run(command, input=lines, capture_output=True, env=env)
+    assert (done.returncode, done.stderr, done.stdout) == (0, b"", "caf\ufffd \n".encode())
+    assert json.loads((tmp_path / "talk").read_text("utf-8"))["turns"][0]["content"] == "caf\ufffd"
+
+
+def test_a_history_that_cannot_be_kept(fake_artifact):
+    terminal = Terminal(fake_artifact, "--history", "/nowhere/history")
+    terminal.expect("fake: the history file '/nowhere/history' cannot be written (No such file or directory)")
+    assert terminal.end() == 13
 
 
 def test_an_engine_that_dies_is_waited_for(fake_artifact, run, played):

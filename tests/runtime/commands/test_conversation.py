@@ -66,6 +66,7 @@ def test_what_was_saved_can_be_loaded(talk, tmp_path):
         {"turns": [{"role": "user", "content": 1}]},
         {"sampling": {"seed": "7"}},
         {"sampling": {"colour": 1}},
+        {"sampling": {"temperature": float("nan")}},
         {"sampling": []},
         {"system": 3},
     ],
@@ -77,6 +78,19 @@ def test_anything_else_changes_nothing(talk, tmp_path, change):
     with pytest.raises(WrongCommand, match="is not a conversation"):
         talk.load(tmp_path / "file")
     assert talk.messages() == before
+
+
+def test_a_file_that_nests_without_end_is_no_conversation(talk, tmp_path):
+    (tmp_path / "file").write_text("[" * 200_000)
+    with pytest.raises(WrongCommand, match="is not a conversation"):
+        talk.load(tmp_path / "file")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "²", ""])
+def test_only_numbers_are_set(talk, value):
+    with pytest.raises(WrongCommand, match="is no number"):
+        talk.set("temperature", value)
+    assert "temperature" not in talk.sampling
 
 
 def test_a_place_that_cannot_be_written(talk):

@@ -29,6 +29,10 @@ def test_dash_reads_standard_input(fake_artifact, run):
     assert run(fake_artifact, "-p", "-", stdin="from a pipe").stdout == "from a pipe \n"
 
 
+def test_bytes_that_are_no_text(fake_artifact, run):
+    assert run(fake_artifact, "-p", os.fsdecode(b"caf\xe9"), env={"PYTHONUTF8": "1"}).stdout == "caf\ufffd \n"
+
+
 def test_what_is_piped_in_follows_the_prompt(fake_artifact, run):
     assert run(fake_artifact, "-p", "sum this up:", stdin="a text").stdout == "sum this up: a text \n"
 

@@ -70,6 +70,14 @@ def test_the_desktops_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert seen.read_text() == "http://localhost:1\n"
 
 
+def test_an_opener_that_cannot_be_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "xdg-open").write_text("no program")
+    (tmp_path / "xdg-open").chmod(0o755)
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not open_page("http://localhost:1")
+
+
 def test_a_desktop_without_an_opener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("PATH", str(tmp_path))

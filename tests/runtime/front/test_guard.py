@@ -160,6 +160,7 @@ def test_an_allowed_origin_counts_more_than_its_site() -> None:
         ({"X-Api-Key": "wrong"}, 401),
         ({"Authorization": "Bearer wrong", "X-Api-Key": "one"}, 401),
         ({"Authorization": "Bearer \xfc"}, 401),
+        ({"Authorization": "Bearer \udcff"}, 401),
         ({"Authorization": "Bearer one"}, None),
         ({"Authorization": "Bearer two"}, None),
         ({"X-Api-Key": "two"}, None),

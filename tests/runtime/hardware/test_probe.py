@@ -83,7 +83,10 @@ def test_a_machine_can_be_played(root, tmp_path, monkeypatch):
     assert facts.memory_total == 1_024_000
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"colour": "red"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{", '{"colour": "red"}', '{"cores": "4"}', '{"cores": null}', '{"cpu_flags": [1]}', '{"cpu_quota": "x"}'],
+)
 def test_a_bad_play_is_named_and_not_used(root, tmp_path, monkeypatch, text):
     lay(tmp_path, "machine.json", text)
     monkeypatch.setenv("MKLLM_PROBE", str(tmp_path / "machine.json"))
