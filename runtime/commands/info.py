@@ -85,7 +85,7 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
     yield "context", f"{context.tokens} of {model.context} tokens trained"
     if manifest.defaults.system_prompt:
         yield "system", manifest.defaults.system_prompt
-    yield "machine", f"{facts.cpu_model}, {facts.cores} cores, {facts.cpus} CPUs allowed, {_memory(facts)}"
+    yield "machine", f"{facts.cpu_model}, {_cores(facts)}, {facts.cpus} CPUs allowed, {_memory(facts)}"
     yield "threads", str(seen.threads)
     yield "kernel", ranking.choices[0].sentence if ranking.choices else "none runs on this machine"
     for choice in ranking.choices[1:]:
@@ -94,6 +94,11 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
         yield "", f"{rejection.name}: {rejection.reason}"
     for note in (*facts.notes, *([context.note] if context.note else [])):
         yield "note", note
+
+
+def _cores(facts: Facts) -> str:
+    slow = facts.cores - facts.fast_cores if facts.fast_cores else 0
+    return f"{facts.cores} cores" + (f" ({slow} of them slow)" if slow else "")
 
 
 def _memory(facts: Facts) -> str:

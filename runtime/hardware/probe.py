@@ -7,13 +7,14 @@ the file, so that any machine can be played on any other.
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 UNLIMITED = 1 << 62
+FAST = 0.6  # big cores of one chip differ by up to a third; the little ones have less than half
 _MEMORY_FILES = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("memory.max", "memory.current")}
 
 
@@ -21,16 +22,23 @@ _MEMORY_FILES = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("mem
 class Facts:
     """One machine as one process may use it.
 
-    `cores` are physical cores among the `cpus` that the affinity mask allows; `cpu_quota` is the cgroup's, in CPUs.
-    Memory is in bytes; `memory_available` respects the cgroup's limit.
+    `cores` are physical cores among the `cpus` that the affinity mask allows, `fast_cores` those of them that are not
+    of the slow kind; `cpu_quota` is the cgroup's, in CPUs. `caches` are those that the first of the processors has or
+    shares, in bytes by level (`L1`). Memory is in bytes; `memory_available` respects the cgroup's limit. `huge_pages`
+    is the kernel's policy for anonymous memory: always, madvise or never.
     """
 
     machine: str = "unknown"
+    cpu_vendor: str = "unknown"
     cpu_model: str = "unknown"
     cpu_flags: frozenset[str] = frozenset()
     cpus: int = 1
     cores: int = 1
+    fast_cores: int | None = None
     cpu_quota: float | None = None
+    numa_nodes: int = 1
+    caches: Mapping[str, int] = field(default_factory=dict)
+    huge_pages: str = "unknown"
     memory_total: int = 0
     memory_available: int = 0
     memory_limit: int | None = None
@@ -38,10 +46,12 @@ class Facts:
 
     @property
     def threads(self) -> int:
-        """How many threads compute best without measuring: the physical cores that this process may use."""
-        if self.cpu_quota is None:
-            return self.cores
-        return max(1, min(self.cores, int(self.cpu_quota)))
+        """How many threads compute best without measuring: the fast physical cores that this process may use.
+
+        The threads wait for each other after every layer, so a slow core makes the fast ones wait.
+        """
+        cores = self.cores if self.fast_cores is None else min(self.fast_cores, self.cores)
+        return max(1, cores if self.cpu_quota is None else min(cores, int(self.cpu_quota)))
 
 
 def probe(root: Path = Path("/")) -> Facts:
@@ -55,21 +65,26 @@ def probe(root: Path = Path("/")) -> Facts:
             notes.append(f"{what} unknown: {error}")
             return default
 
-    no_features: tuple[str, frozenset[str]] = ("unknown", frozenset())
+    no_features = _Features("unknown", "unknown", frozenset())
     no_limit: tuple[int | None, int] = (None, UNLIMITED)
     no_groups: list[_Group] = []
     cpus = look("affinity", lambda: sorted(os.sched_getaffinity(0)), [0])
-    model, flags = look("CPU features", lambda: _cpu_features(root), no_features)
+    features = look("CPU features", lambda: _cpu_features(root), no_features)
     total, available = look("memory", lambda: _memory(root), (0, 0))
     groups = look("cgroup", lambda: list(_groups(root)), no_groups)
     limit, free = look("memory limit", lambda: _memory_limit(groups), no_limit)
     facts = Facts(
         machine=os.uname().machine,
-        cpu_model=model,
-        cpu_flags=flags,
+        cpu_vendor=features.vendor,
+        cpu_model=features.model,
+        cpu_flags=features.flags,
         cpus=len(cpus),
         cores=look("cores", lambda: _cores(root, cpus), len(cpus)),
+        fast_cores=look("fast cores", lambda: _fast_cores(root, cpus), None),
         cpu_quota=look("CPU limit", lambda: _cpu_quota(groups), None),
+        numa_nodes=look("NUMA nodes", lambda: _numa_nodes(root), 1),
+        caches=look("caches", lambda: _caches(root, cpus[0]), {}),
+        huge_pages=look("huge pages", lambda: _huge_pages(root), "unknown"),
         memory_total=total,
         memory_available=max(0, min(available, free)),
         memory_limit=limit,
@@ -77,23 +92,86 @@ def probe(root: Path = Path("/")) -> Facts:
     return _played(dataclasses.replace(facts, notes=tuple(notes)), os.environ.get("MKLLM_PROBE"))
 
 
-def _cpu_features(root: Path) -> tuple[str, frozenset[str]]:
-    """Of the first processor; the rest of the file is not read (it is long, and slow, on machines with many cores)."""
-    model = "unknown"
+@dataclass(frozen=True)
+class _Features:
+    vendor: str
+    model: str
+    flags: frozenset[str]
+
+
+def _cpu_features(root: Path) -> _Features:
+    """Of the first processor; the rest of the file is not read (it is long, and slow, on machines with many cores).
+
+    An ARM processor has no name there, but the numbers of its maker and its part.
+    """
+    values: dict[str, str] = {}
     with (root / "proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                model = value.strip()
-            elif key.strip() in ("flags", "Features"):
-                return model, frozenset(value.split())
-    raise ValueError("no flags in /proc/cpuinfo")
+            key, _, value = (part.strip() for part in line.partition(":"))
+            if not key and values.keys() & {"flags", "Features"}:
+                break
+            values.setdefault(key, value)
+    flags = values.get("flags", values.get("Features"))
+    if flags is None:
+        raise ValueError("no flags in /proc/cpuinfo")
+    vendor, part = values.get("CPU implementer"), values.get("CPU part")
+    name = values.get("model name") or (f"ARM implementer {vendor}, part {part}" if vendor else "unknown")
+    return _Features(values.get("vendor_id") or vendor or "unknown", name, frozenset(flags.split()))
 
 
-def _cores(root: Path, cpus: list[int]) -> int:
+def _cores(root: Path, cpus: Sequence[int]) -> int:
     """Threads of one core name the same list of siblings."""
     topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     return len({(root / topology.format(cpu)).read_text() for cpu in cpus}) or 1
+
+
+def _fast_cores(root: Path, cpus: Sequence[int]) -> int | None:
+    """Cores with at least FAST of the largest capacity; where the kernel names none, those that Intel lists."""
+    if not cpus:
+        return None
+    capacity = "sys/devices/system/cpu/cpu{}/cpu_capacity"
+    if (root / capacity.format(cpus[0])).exists():
+        capacities = {cpu: int((root / capacity.format(cpu)).read_text()) for cpu in cpus}
+        most = max(capacities.values())
+        return _cores(root, [cpu for cpu, value in capacities.items() if value >= FAST * most])
+    listed = root / "sys/devices/cpu_core/cpus"
+    if not listed.exists():
+        return None
+    fast = sorted(_numbers(listed.read_text()) & set(cpus))
+    return _cores(root, fast) if fast else None
+
+
+def _numbers(text: str) -> set[int]:
+    """Those of a list such as `0-3,8`."""
+    found: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
+
+
+def _numa_nodes(root: Path) -> int:
+    """Nodes that have memory; 1 where the kernel knows of none."""
+    listed = root / "sys/devices/system/node/has_memory"
+    return len(_numbers(listed.read_text())) if listed.exists() else 1
+
+
+def _caches(root: Path, cpu: int) -> dict[str, int]:
+    """Data caches of one processor: `L1`, `L2`, `L3`."""
+    found = {}
+    for index in sorted((root / f"sys/devices/system/cpu/cpu{cpu}/cache").glob("index[0-9]*")):
+        if (index / "type").read_text().strip() == "Instruction":
+            continue
+        text = (index / "size").read_text().strip()
+        factor = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 1)
+        found["L" + (index / "level").read_text().strip()] = int(text.rstrip("KMG")) * factor
+    return found
+
+
+def _huge_pages(root: Path) -> str:
+    """The word in brackets of `always [madvise] never`."""
+    text = (root / "sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    return text.partition("[")[2].partition("]")[0] or "unknown"
 
 
 def _memory(root: Path) -> tuple[int, int]:
@@ -164,9 +242,11 @@ def _fits(name: str, value: object) -> bool:
     if name in ("cpu_flags", "notes"):
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     if value is None:
-        return name in ("cpu_quota", "memory_limit")
-    kind = {"cpu_quota": (int, float), "memory_limit": int}.get(name, type(getattr(Facts(), name)))
-    return isinstance(value, kind) and not isinstance(value, bool)
+        return name in ("cpu_quota", "memory_limit", "fast_cores")
+    if name == "caches":
+        return isinstance(value, dict) and all(isinstance(item, int) for item in value.values())
+    kinds: dict[str, type | tuple[type, ...]] = {"cpu_quota": (int, float), "memory_limit": int, "fast_cores": int}
+    return isinstance(value, kinds.get(name, type(getattr(Facts(), name)))) and not isinstance(value, bool)
 
 
 def _played(facts: Facts, file: str | None) -> Facts:
@@ -181,6 +261,8 @@ def _played(facts: Facts, file: str | None) -> Facts:
         for name, value in given.items():
             if not _fits(name, value):
                 raise ValueError(f"{name!r} has the value {value!r:.40}")
+        if "cores" in given:
+            given = {"fast_cores": None, **given}
         given = {**given, "cpu_flags": frozenset(given.get("cpu_flags", facts.cpu_flags))}
         return dataclasses.replace(facts, **{**given, "notes": (*facts.notes, f"played from MKLLM_PROBE={file!r}")})
     except (OSError, ValueError, TypeError) as error:

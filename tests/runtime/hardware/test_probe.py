@@ -20,6 +20,7 @@ def root(tmp_path, monkeypatch):
     for cpu in range(4):
         siblings = "0-1\n" if cpu < 2 else "2-3\n"
         lay(tmp_path, f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", siblings)
+    lay(tmp_path, "sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2})
     monkeypatch.delenv("MKLLM_PROBE", raising=False)
     return tmp_path
@@ -36,6 +37,49 @@ def test_plain_machine(root):
     assert (facts.cpus, facts.cores, facts.cpu_quota, facts.threads) == (3, 2, None, 2)
     assert (facts.memory_total, facts.memory_available, facts.memory_limit) == (1_024_000, 614_400, None)
     assert facts.notes == ()
+
+
+def test_what_else_there_is_to_know(root):
+    lay(root, "proc/cpuinfo", "vendor_id\t: GenuineIntel\n" + CPUINFO)
+    lay(root, "sys/devices/system/node/has_memory", "0-1\n")
+    lay(root, "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n")
+    for index, (kind, level, size) in enumerate([("Data", 1, "48K"), ("Instruction", 1, "32K"), ("Unified", 3, "36M")]):
+        folder = f"sys/devices/system/cpu/cpu0/cache/index{index}"
+        for name, text in {"type": kind, "level": str(level), "size": size}.items():
+            lay(root, f"{folder}/{name}", text + "\n")
+    facts = probe(root)
+    assert (facts.cpu_vendor, facts.numa_nodes, facts.huge_pages) == ("GenuineIntel", 2, "madvise")
+    assert facts.caches == {"L1": 48 << 10, "L3": 36 << 20} and facts.notes == ()
+
+
+def test_slow_cores_by_capacity(root):
+    for cpu, capacity in enumerate([1024, 1024, 446, 446]):
+        lay(root, f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity", f"{capacity}\n")
+    facts = probe(root)
+    assert (facts.cores, facts.fast_cores, facts.threads) == (2, 1, 1)
+
+
+def test_cores_that_differ_a_little_are_all_fast(root):
+    for cpu, capacity in enumerate([1024, 1024, 780, 780]):
+        lay(root, f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity", f"{capacity}\n")
+    assert probe(root).fast_cores == 2
+
+
+@pytest.mark.parametrize("listed,fast", [("0-1\n", 1), ("0-3\n", 2), ("0,2\n", 2), ("3\n", None)])
+def test_slow_cores_by_intels_list(root, listed, fast):
+    """None of those allowed is on the last list, so all that there are must do."""
+    lay(root, "sys/devices/cpu_core/cpus", listed)
+    facts = probe(root)
+    assert (facts.cores, facts.fast_cores, facts.threads) == (2, fast, fast or 2)
+
+
+def test_an_arm_processor_is_named_by_its_numbers(root):
+    text = (
+        "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n\nprocessor\t: 1\n"
+    )
+    lay(root, "proc/cpuinfo", text)
+    facts = probe(root)
+    assert facts.cpu_model == "ARM implementer 0x41, part 0xd0b" and facts.cpu_flags == {"fp", "asimd", "asimddp"}
 
 
 def test_cgroup_2_limits_hold_from_any_level(root):
