@@ -3,6 +3,7 @@
 Knows what to remove when the launch is over, and what the guardian's death means; knows no file of the engine.
 """
 
+import contextlib
 import fcntl
 import os
 import re
@@ -81,24 +82,37 @@ def _launch_folder(path: Path) -> Path:
 
 
 def prune(home: Home, now: float | None = None) -> list[Path]:
-    """Mark this home as used, and remove other kits' homes beside it that nobody has used for 30 days, or uses now."""
+    """Mark this home as used, and remove other kits' homes beside it that nobody has used for 30 days, or uses now.
+
+    As far as that can be done: where it cannot, in a cache that is read-only or shared with other users, all is left.
+    """
     if home.kind != "cache":
         return []
     now = time.time() if now is None else now
     _mark(home.path, now)
-    siblings = [path for path in home.path.parent.glob("_MEI*") if path != home.path and path.is_dir()]
-    return [path for path in siblings if now - _last_use(path) > OLD_SECONDS and _remove_unused(path)]
+    return [path for path in _siblings(home.path) if _is_old(path, now) and _remove_unused(path)]
 
 
 def _mark(path: Path, now: float) -> None:
-    lock = path / ".lock"
-    if lock.exists():
-        os.utime(lock, (now, now))
+    with contextlib.suppress(OSError):
+        os.utime(path / ".lock", (now, now))
 
 
-def _last_use(path: Path) -> float:
+def _siblings(path: Path) -> list[Path]:
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        return []
+    return [path.with_name(name) for name in names if name.startswith("_MEI") and name != path.name]
+
+
+def _is_old(path: Path, now: float) -> bool:
+    """False where it cannot be known: for one of another user's, or one that has just gone."""
     lock = path / ".lock"
-    return (lock if lock.exists() else path).stat().st_mtime
+    try:
+        return path.is_dir() and now - (lock if lock.exists() else path).stat().st_mtime > OLD_SECONDS
+    except OSError:
+        return False
 
 
 def _remove_unused(path: Path) -> bool:

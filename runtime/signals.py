@@ -16,10 +16,16 @@ class Terminated(BaseException):
         self.number = number
 
 
+def heeded() -> list[signal.Signals]:
+    """Those that may end this process: not one that it was started to ignore, by nohup or in a script's background."""
+    return [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]
+
+
 def raise_on_termination() -> None:
-    """From now on SIGTERM and SIGHUP raise Terminated in the main thread."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _raise)
+    """From now on SIGTERM and SIGHUP raise Terminated in the main thread, unless they are ignored."""
+    for number in heeded():
+        if number != signal.SIGINT:
+            signal.signal(number, _raise)
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 In a home of kind `memory` the files live in memfds, and the home holds symbolic links to them (spec/launch.md, 1.3).
 """
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -53,18 +55,19 @@ class Modules:
 
     def _write(self, name: str, path: Path) -> None:
         """Under a temporary name, then renamed: another launch may do the same at the same time."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
-        try:
-            self._copy(name, descriptor)
-            if self._durable:
-                os.fdatasync(descriptor)
-            os.rename(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        finally:
-            os.close(descriptor)
+        with _writing(self._folder):
+            temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.partial")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
+            try:
+                self._copy(name, descriptor)
+                if self._durable:
+                    os.fdatasync(descriptor)
+                os.rename(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(descriptor)
 
     def _in_memory(self, name: str, path: Path) -> Path:
         if name not in self._descriptors:
@@ -95,6 +98,25 @@ class Modules:
                 return
             offset += len(data)
             yield data
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Within it this launch may write partial files: it holds a shared lock on the folder.
+
+    Who gets the lock alone knows that nobody writes, and removes what killed launches have left.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # others write now, or the file system has no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for partial in folder.glob(".*.partial"):
+                partial.unlink()
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _memfd(name: str) -> int:

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from mkllm.runtime.signals import heeded
+
 SAME_SECONDS = 0.4
 
 
 class Stop:
-    """From its creation on, signals no longer raise: they set `asked` and call what `when_asked` was given.
+    """From its creation on, signals no longer raise: they set `asked` and call what `when_asked` was given. Those that
+    this process was started to ignore stay ignored.
 
     The second signal ends the process where it stands. The engine follows, because its lifeline ends with it. One that
     comes with the first is the same: who stops a group of processes reaches this one directly and by its guardian.
@@ -22,7 +24,7 @@ class Stop:
         self.asked = False
         self._since = 0.0
         self._wake: Callable[[], object] | None = None
-        for number in ENDING:
+        for number in heeded():
             signal.signal(number, self._take)
 
     def when_asked(self, wake: Callable[[], object]) -> None:

@@ -1,10 +1,12 @@
 """Homes: whose they are, when they are removed, what their guardian's death means."""
 
+import errno
 import fcntl
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +110,45 @@ def test_a_home_in_use_stays_however_old(tmp_path):
         fcntl.flock(lock, fcntl.LOCK_SH)
         assert prune(home, time.time() + OLD_SECONDS) == []
     assert used.exists()
+
+
+def refused(number):
+    def refuse(*args, **named):
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+def test_a_read_only_cache_is_left_as_it_is(tmp_path, monkeypatch):
+    home = Home(tmp_path / "_MEI00000000000000", "cache")
+    home.path.mkdir()
+    (home.path / ".lock").touch()
+    old = sibling(home, "_MEI11111111111111", 400)
+    for name in ("utime", "open", "rename"):
+        monkeypatch.setattr(os, name, refused(errno.EROFS))
+    assert prune(home) == [] and old.exists()
+
+
+def test_a_cache_that_cannot_be_listed(tmp_path, monkeypatch):
+    home = Home(tmp_path / "_MEI00000000000000", "cache")
+    home.path.mkdir()
+    monkeypatch.setattr(os, "listdir", refused(errno.EACCES))
+    monkeypatch.setattr(os, "scandir", refused(errno.EIO))
+    assert prune(home) == []
+
+
+def test_a_home_that_may_not_be_looked_into_stays(tmp_path, monkeypatch):
+    """Of another user in a folder of all; the others beside it are pruned all the same."""
+    home = Home(tmp_path / "_MEI00000000000000", "cache")
+    home.path.mkdir()
+    foreign, old = sibling(home, "_MEI11111111111111", 400), sibling(home, "_MEI22222222222222", 400)
+    stat = Path.stat
+    monkeypatch.setattr(
+        Path, "stat", lambda path, **named: (refused(13) if foreign in path.parents else stat)(path, **named)
+    )
+    assert prune(home) == [old]
+    monkeypatch.undo()
+    assert foreign.exists() and not old.exists()
 
 
 def test_only_the_cache_is_pruned(tmp_path):

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <gnu/libc-version.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,6 +113,7 @@ int main(int argc, char **argv)
     static struct archive archive;
     static struct home home;
     struct record record;
+    signal(SIGCHLD, SIG_DFL); /* ignored, as it may be inherited, it would hide from us and from Python how children end */
     open_streams();
     file_open(&file, argv[0]);
     record_read(&record, &file);

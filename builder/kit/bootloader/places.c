@@ -29,6 +29,44 @@ static void add(struct places *places, enum kind kind, const char *path, const c
     places->count++;
 }
 
+/* As Python decodes it: neither overlong forms nor surrogates. */
+static bool is_utf8(const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    while (*at) {
+        unsigned char lead = *at++;
+        int more = lead < 0x80 ? 0 : lead < 0xc2 ? -1 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : lead < 0xf5 ? 3 : -1;
+        unsigned char least = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+        unsigned char most = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+        if (more < 0)
+            return false;
+        for (; more > 0; more--, at++, least = 0x80, most = 0xbf)
+            if (*at < least || *at > most)
+                return false;
+    }
+    return true;
+}
+
+/* What a name says against a place, whatever lies there; NULL when nothing. */
+static const char *unfit(const char *path)
+{
+    if (strchr(path, ':'))
+        return "a colon would split it in lists of files";
+    return is_utf8(path) ? NULL : "its name is not UTF-8";
+}
+
+/* The folder that the user names may be relative, as any argument. */
+static void add_chosen(struct places *places, const char *chosen)
+{
+    char current[PATH_MAX], below[PATH_MAX];
+    if (!chosen || !*chosen || *chosen == '/') {
+        add(places, CACHE, chosen, "");
+        return;
+    }
+    if (getcwd(current, sizeof current) && snprintf(below, sizeof below, "/%s", chosen) < (int)sizeof below)
+        add(places, CACHE, current, below);
+}
+
 static bool is_own(const char *path)
 {
     struct stat status;
@@ -41,7 +79,7 @@ static void add_caches(struct places *places, const struct file *file)
     const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
     if (file->elevated)
         return;
-    add(places, CACHE, getenv("MKLLM_RUNTIME_DIR"), "");
+    add_chosen(places, getenv("MKLLM_RUNTIME_DIR"));
     if (is_own(cache) || (is_own(home) && cache && access(cache, F_OK) != 0))
         add(places, CACHE, cache, "/mkllm/runtime");
     if (is_own(home))
@@ -100,13 +138,18 @@ static const char *distrust(const struct place *place, int base)
 int place_open(struct place *place, bool executable)
 {
     struct statvfs space;
+    const char *reason = unfit(place->path);
+    if (reason) {
+        place_refused_because(place, reason);
+        return -1;
+    }
     int error = place->kind == CACHE ? tree_make(place->path) : 0;
     int base = error ? -1 : open(place->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (base < 0) {
         place_refused(place, error ? error : errno);
         return -1;
     }
-    const char *reason = distrust(place, base);
+    reason = distrust(place, base);
     if (!reason && executable && fstatvfs(base, &space) == 0 && (space.f_flag & ST_NOEXEC))
         reason = "nothing may be executed there";
     if (!reason)

@@ -28,7 +28,6 @@ void signals_hold(void)
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof ending / sizeof *ending; i++)
         sigaddset(&set, ending[i]);
-    signal(SIGCHLD, SIG_DFL); /* ignored, it would hide how children end */
     sigaddset(&set, SIGCHLD);
     held = sigprocmask(SIG_BLOCK, &set, &before) == 0;
 }

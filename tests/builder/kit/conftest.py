@@ -1,10 +1,12 @@
 """A real bootloader, a small program frozen by the real PyInstaller, artifacts of both by a zip writer of our own."""
 
+import hashlib
 import io
 import os
 import struct
 import subprocess
 import sys
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +47,7 @@ def facts(*_):
     names = ("MKLLM_", "_PYI_", "LD_", "PYINSTALLER_")
     print(json.dumps({
         "argv": sys.argv, "home": sys._MEIPASS, "libraries": sorted(set(maps)), "utf8": sys.flags.utf8_mode,
+        "ignored": [int(number) for number in signal.Signals if signal.getsignal(number) == signal.SIG_IGN],
         "env": {name: value for name, value in os.environ.items() if name.startswith(names)},
     }))
 
@@ -118,6 +121,27 @@ def frozen(tmp_path_factory: pytest.TempPathFactory, silent_report: SilentReport
     made = runtime_pkg.freeze(Path(sys.executable), spec, folder / "work", silent_report)
     write_pkg(runtime_pkg.repack(read_pkg(made), folder / "files"), pkg, deflate=False)
     return pkg
+
+
+@pytest.fixture
+def put_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Puts the wheel of a package, version 1.0 and empty, into a folder that pip is told to look in, and in nothing
+    else; returns its SHA-256."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+
+    def put(name: str) -> str:
+        path, info = folder / f"{name}-1.0-py3-none-any.whl", f"{name}-1.0.dist-info"
+        with zipfile.ZipFile(path, "w") as wheel:
+            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{info}/RECORD", "")
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    return put
 
 
 def local_header(name: bytes, body: bytes, offset: int) -> bytes:

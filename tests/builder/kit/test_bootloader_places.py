@@ -68,6 +68,30 @@ def test_chosen_folder_comes_first(sandbox: Any) -> None:
     assert not sandbox.cache.exists()
 
 
+def test_chosen_folder_may_be_relative(sandbox: Any) -> None:
+    for chosen in ("chosen", "./deep/chosen"):
+        home = Path(facts(sandbox.run("facts", MKLLM_RUNTIME_DIR=chosen))["home"])
+        assert home.is_absolute() and home.samefile(sandbox.folder / chosen / HOME_NAME)
+    assert not sandbox.cache.exists()
+
+
+@pytest.mark.parametrize(
+    "name", [b"a:b", b"h\xe9", b"\xe2\x82", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xff"]
+)
+def test_names_that_cannot_be_passed_on(sandbox: Any, name: bytes) -> None:
+    """Lists of files are split at colons, and PyInstaller's loader reads names as UTF-8: the next place is taken."""
+    home = sandbox.home / os.fsdecode(name)
+    home.mkdir()
+    assert kind(sandbox, HOME=str(home), MKLLM_RUNTIME_DIR=os.fsdecode(name)) == "temporary"
+    assert not list(home.iterdir()) and not sandbox.leftovers()
+
+
+def test_names_of_any_language(sandbox: Any) -> None:
+    home = sandbox.home / "ä €\ud7ff\ue000\uffff 😀\U0010ffff"
+    home.mkdir()
+    assert facts(sandbox.run("facts", HOME=str(home)))["home"] == str(home / ".cache/mkllm/runtime" / HOME_NAME)
+
+
 def test_xdg_cache_home(sandbox: Any) -> None:
     other = sandbox.folder / "xdg"
     other.mkdir()
@@ -214,6 +238,9 @@ def test_no_place_at_all(aside: Any, in_namespace: Namespace) -> None:
     assert done.returncode == NO_PLACE and not done.stdout
     assert done.stderr.count("\n") == 1
     assert "set MKLLM_RUNTIME_DIR to a folder" in done.stderr and "/dev/shm: Read-only file system" in done.stderr
+    script = f"{hostile(aside, 'ro')} cd /mnt; MKLLM_RUNTIME_DIR=a:b exec /mnt/mistral facts"
+    done = aside.run(words=in_namespace(script))
+    assert done.returncode == NO_PLACE and "(/mnt/a:b: a colon would split it in lists of files, " in done.stderr
 
 
 def test_room_for_native_modules_is_reckoned(

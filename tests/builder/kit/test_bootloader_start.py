@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -40,6 +41,14 @@ def test_closed_standard_streams(sandbox: Any, closed: str) -> None:
         assert done.returncode == 3
     done = sandbox.run(words=["sh", "-c", f"exec ./mistral facts {closed}"])
     assert done.returncode == 0
+
+
+def test_children_are_heeded_though_they_were_ignored(sandbox: Any) -> None:
+    """Ignored, they would all seem to end with status 0; other signals stay as they are."""
+    words = ["bash", "-c", "trap '' CHLD HUP; exec ./mistral facts"]
+    for home in (str(sandbox.home), str(sandbox.home), None):  # the first makes the home, the second finds it
+        ignored = json.loads(sandbox.run(words=words, HOME=home).stdout)["ignored"]
+        assert signal.SIGCHLD not in ignored and signal.SIGHUP in ignored
 
 
 @pytest.mark.parametrize("home", ["kept", None])

@@ -51,15 +51,18 @@ def places(tmp_path, monkeypatch):
 
 @pytest.fixture
 def serve(engine_artifact, places, played):
-    """`serve(*words, artifact=…, wait=…, VARIABLE=…)`: a server, the real one if there is one; ended with the test."""
+    """`serve(*words, artifact=…, wait=…, through=…, VARIABLE=…)`: a server, the real one if there is one.
+
+    It is ended with the test. `through`: words of a program that runs it in its own place.
+    """
     started = []
 
-    def start(*words, artifact=engine_artifact, wait=True, **environment):
+    def start(*words, artifact=engine_artifact, wait=True, through=(), **environment):
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
         process = subprocess.Popen(
-            [sys.executable, "-m", "mkllm.runtime", "--no-browser", "--port", str(port), *words],
+            [*through, sys.executable, "-m", "mkllm.runtime", "--no-browser", "--port", str(port), *words],
             env={**os.environ, "MKLLM_ARTIFACT": str(artifact), **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -97,6 +100,19 @@ def test_a_stop_is_clean(serve, places, number):
     server.process.send_signal(number)
     assert server.process.wait(10) == 0
     assert gone(engine) and left(places) == []
+
+
+@pytest.mark.parametrize(
+    "number,through",
+    [(signal.SIGHUP, ["nohup"]), (signal.SIGINT, ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"])],
+)
+def test_a_signal_that_is_ignored_at_the_start_does_not_end_it(serve, places, number, through):
+    server = serve(through=through)
+    server.process.send_signal(number)
+    time.sleep(0.5)
+    assert server.process.poll() is None and server.health()["status"] == "ok"
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0 and left(places) == []
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.2, 0.4, 0.6, 0.8])

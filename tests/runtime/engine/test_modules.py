@@ -1,6 +1,7 @@
 """Where the engine and its backends are put."""
 
 import errno
+import fcntl
 import os
 import stat
 
@@ -45,6 +46,22 @@ def test_what_is_there_in_part_is_written_again(artifact, choice, tmp_path):
     program.write_bytes(whole[:-1])
     Modules(artifact, Home(tmp_path, "cache")).place(choice)
     assert program.read_bytes() == whole
+
+
+@pytest.mark.parametrize("writing", [False, True])
+def test_partial_files_of_killed_launches_are_removed(artifact, choice, tmp_path, writing):
+    """Process numbers come again, in containers always the same: such a file must not be in the way either."""
+    folder = tmp_path / "native"
+    folder.mkdir()
+    left = folder / f".mkllm-engine.{os.getpid()}.partial"
+    left.write_bytes(b"half")
+    other = os.open(folder, os.O_RDONLY)
+    if writing:
+        fcntl.flock(other, fcntl.LOCK_SH)
+    Modules(artifact, Home(tmp_path, "cache")).place(choice)
+    os.close(other)
+    assert left.exists() == writing
+    assert len(os.listdir(folder)) == (4 if writing else 3)
 
 
 def test_memory_holds_the_files_and_links_name_them(artifact, choice, tmp_path):
