@@ -90,7 +90,7 @@ model = _table(
     (
         (
             ("--ctx-size", "-c", "context"),
-            {"type": click.IntRange(min=0), "metavar": "N", "help": "Context in tokens (0: the model's)."},
+            {"type": click.IntRange(min=0), "metavar": "N", "help": "Context in tokens, at most the model's (0)."},
         ),
         (
             ("--threads", "-t"),

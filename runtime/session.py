@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
-from mkllm.runtime.engine.arguments import EngineOptions, arguments
+from mkllm.runtime.engine.arguments import EngineOptions, arguments, longest_context
 from mkllm.runtime.engine.context import Context, choose_context, token_bytes
 from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
@@ -87,7 +87,9 @@ def fit_context(artifact: Artifact, facts: Facts, options: EngineOptions) -> Con
     free = max(0, facts.memory_available - weights.size)
     with artifact.open_member(WEIGHTS) as file:
         size = token_bytes(file, model.architecture, options.cache_type_k, options.cache_type_v)
-    return choose_context(options.context, artifact.manifest.defaults.context, model.context, size, free)
+    made = artifact.manifest.defaults
+    longest = longest_context((*made.engine_args, *options.extra), model.context)
+    return choose_context(options.context, made.context, model.context, size, free, longest)
 
 
 def fit_threads(artifact: Artifact, facts: Facts) -> int:

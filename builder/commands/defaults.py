@@ -1,5 +1,6 @@
 """Options of `mkllm build` that become defaults of the artifact; every one can be overridden when it runs."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -7,15 +8,15 @@ from typing import Any, TypeVar
 
 import click
 
+from mkllm.runtime.artifact.engine_words import MODEL, OWN, REASONS, option_name
 from mkllm.runtime.artifact.manifest import Defaults
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 INT32 = 2**31 - 1
-MAX_PROMPT = 1 << 20  # bytes
-OWN_ARGS = {"-m": "MODEL", "--model": "MODEL", "--host": "--host", "--port": "--port", "-c": "--ctx-size"} | {
-    "--ctx-size": "--ctx-size"
-}
+# Bytes, as the JSON text in UTF-8 that the engine gets: in one argument, for which Linux has room for 128 KiB.
+MAX_PROMPT = 120 << 10
+WHEN_RUN = ("--api-key", "--api-key-file")
 
 
 class FiniteRange(click.FloatRange):
@@ -70,22 +71,43 @@ def defaults(values: dict[str, Any]) -> Defaults:
 
 
 def _system_prompt(text: str | None) -> str | None:
-    if text is None or not text.startswith("@"):
-        return text
-    path = Path(text[1:])
+    if text is None:
+        return None
+    name = "what was given"
+    if text.startswith("@"):
+        path = Path(text[1:])
+        name = repr(str(path))
+        text = _read_prompt(path)
     try:
-        data = path.read_bytes()
+        length = len(json.dumps(text, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{name} is not UTF-8 text: give a text", param_hint="--system") from None
+    if length > MAX_PROMPT:
+        raise _too_long(name)
+    return text
+
+
+def _read_prompt(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_PROMPT + 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise click.BadParameter(
             f"{str(path)!r} cannot be read ({reason}): name a text file", param_hint="--system"
         ) from None
     if len(data) > MAX_PROMPT:
-        raise click.BadParameter(f"{str(path)!r} is longer than 1 MiB: name a shorter text", param_hint="--system")
+        raise _too_long(repr(str(path)))
     try:
         return data.decode()
     except UnicodeDecodeError:
         raise click.BadParameter(f"{str(path)!r} is not UTF-8 text: name a text file", param_hint="--system") from None
+
+
+def _too_long(name: str) -> click.BadParameter:
+    return click.BadParameter(
+        f"{name} is longer than {MAX_PROMPT >> 10} KiB: give a shorter text", param_hint="--system"
+    )
 
 
 def _host(text: str) -> str:
@@ -95,7 +117,13 @@ def _host(text: str) -> str:
 
 
 def _engine_arg(text: str) -> str:
-    name = text.split("=")[0]
-    if name in OWN_ARGS:
-        raise click.BadParameter(f"{text!r} is set by mkllm itself: use {OWN_ARGS[name]}", param_hint="--engine-arg")
-    return text
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise click.BadParameter(f"{text!r} is not UTF-8 text: give a text", param_hint="--engine-arg")
+    name = option_name(text)
+    if own := OWN.get(name):
+        reason = f"use {own}" + (" when the file is run" if own in WHEN_RUN else "")
+    elif name in REASONS:
+        reason = "use MODEL" if REASONS[name] == MODEL else REASONS[name]
+    else:
+        return text
+    raise click.BadParameter(f"{text!r} is not for the engine of the file: {reason}", param_hint="--engine-arg")

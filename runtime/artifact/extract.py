@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mkllm.runtime.artifact.copy import Copier, SourceFailure
 from mkllm.runtime.artifact.digest import Digest
-from mkllm.runtime.artifact.draft import draft
+from mkllm.runtime.artifact.draft import draft, failure
 from mkllm.runtime.artifact.manifest import WEIGHTS
 from mkllm.runtime.artifact.reader import Artifact
 from mkllm.runtime.errors import Different, TargetExists
@@ -25,12 +25,7 @@ def extract(
     The file appears only when it is whole and its SHA-256 is the recorded one. `progress` is told bytes as they come.
     """
     fact = artifact.member(member)
-    base = os.path.basename(member)
-    target = Path(base) if out is None else out / base if out.is_dir() else out
-    if _is_same(artifact, target):
-        raise TargetExists(f"{str(target)!r} is the artifact itself: choose another name")
-    if os.path.lexists(target) and not force:
-        raise TargetExists(f"{str(target)!r} exists already: choose another name with -o, or overwrite it with --force")
+    target = _target(artifact, os.path.basename(member), out, force)
     with draft(target) as new, Digest() as digest:
         try:
             Copier(new.descriptor, digest, progress).copy(artifact.fileno(), fact.offset, fact.size, 0)
@@ -39,6 +34,19 @@ def extract(
         if digest.finish()[0] != fact.sha256:
             raise Different(f"{artifact.path!r} is damaged: {member!r} is not what was built; copy the file again")
         new.commit(0o644, force)
+    return target
+
+
+def _target(artifact: Artifact, base: str, out: Path | None, force: bool) -> Path:
+    """Where the member goes. Raises TargetExists, or PermissionFailure when that cannot be seen."""
+    try:
+        target = Path(base) if out is None else out / base if out.is_dir() else out
+        if _is_same(artifact, target):
+            raise TargetExists(f"{str(target)!r} is the artifact itself: choose another name")
+    except OSError as error:
+        raise failure(error, out or Path(base)) from None
+    if os.path.lexists(target) and not force:
+        raise TargetExists(f"{str(target)!r} exists already: choose another name with -o, or overwrite it with --force")
     return target
 
 

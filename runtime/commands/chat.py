@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.log import Logging
 from mkllm.runtime.session import Session, start_session
@@ -28,7 +29,8 @@ def run(system: str | None, history: Path | None, options: EngineOptions, kernel
 
 
 def _greet(session: Session) -> None:
-    print(f"{session.model_id}: {session.engine.snapshot().kernel}, {session.context.tokens} tokens of context; /help")
+    kernel, tokens = session.engine.snapshot().kernel, session.context.tokens
+    print(f"{shown(session.model_id)}: {kernel}, {tokens} tokens of context; /help")
     if session.context.note:
         print(session.context.note)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
 from mkllm.runtime.artifact.reader import open_artifact
+from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.context import Context
 from mkllm.runtime.hardware.probe import Facts, probe
@@ -39,7 +40,7 @@ def run(path: str, as_json: bool) -> int:
         print(json.dumps(as_object(seen), indent=2, ensure_ascii=False))
     else:
         for name, value in rows(seen):
-            print(f"{name:<10}{value}")
+            print(f"{name:<10}{shown(value)}")
     return 0
 
 
@@ -48,7 +49,7 @@ def version_line(path: str) -> str:
     with open_artifact(path) as artifact:
         manifest = artifact.manifest
     kit = manifest.kit
-    return f"{manifest.name}, made by {manifest.created_by} with llama-cpp-python {kit.llama_cpp} (kit {kit.id})"
+    return shown(f"{manifest.name}, made by {manifest.created_by} with llama-cpp-python {kit.llama_cpp} (kit {kit.id})")
 
 
 def as_object(seen: Seen) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import sys
 
 from mkllm.runtime.artifact.reader import open_artifact
+from mkllm.runtime.artifact.shown import shown
 
 FOLDER = "licenses/"
 
@@ -11,7 +12,7 @@ def run(path: str) -> int:
     """Print every licence text, each under the name of its component."""
     with open_artifact(path) as artifact:
         model = artifact.manifest.model
-        _print(f"# the model {artifact.manifest.name}\n{model.license or 'the model names no licence'}\n")
+        _print(f"# the model {shown(artifact.manifest.name)}\n{shown(model.license or 'the model names no licence')}\n")
         for member in artifact.manifest.members:
             if member.name.startswith(FOLDER):
                 title = member.name.removeprefix(FOLDER).removesuffix(".txt")

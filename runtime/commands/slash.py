@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.commands.conversation import Conversation, WrongCommand
 from mkllm.runtime.progress import size
 from mkllm.runtime.session import Session
@@ -87,7 +88,8 @@ def _set(argument: str, talk: Conversation, session: Session) -> None:
 def _info(argument: str, talk: Conversation, session: Session) -> None:
     snapshot = session.engine.snapshot()
     model = session.manifest.model
-    print(f"  model    {session.model_id}: {model.architecture}, {model.parameters:,} parameters, {model.quantization}")
+    facts = f"{model.architecture}, {model.parameters:,} parameters, {model.quantization}"
+    print(f"  model    {shown(session.model_id)}: {shown(facts)}")
     print(f"  kernel   {snapshot.kernel} ({snapshot.reason})")
     print(f"  context  {session.context.tokens} tokens")
     if snapshot.pid is not None and snapshot.phase == "ready":

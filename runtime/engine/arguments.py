@@ -1,9 +1,15 @@
 """The engine's command line, from the manifest's defaults and what the user asked for; starts nothing."""
 
+import errno
 import json
+import os
+import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
+from mkllm.runtime.artifact.engine_words import OWN, REASONS, option_name
 from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.errors import RuntimeFailure
 
@@ -14,22 +20,18 @@ SAMPLING = frozenset(
     "frequency_penalty dry_multiplier dry_base dry_allowed_length dry_penalty_last_n xtc_probability xtc_threshold "
     "dynatemp_range dynatemp_exp mirostat mirostat_lr mirostat_ent".split()
 )
-# What would take the engine out of the launch's hands.
-OWN = {
-    "--host": "--host before the --",
-    "--port": "--port before the --",
-    "--api-key": "--api-key before the --",
-    "--api-key-file": "--api-key-file before the --",
-    "-m": "the model of this file",
-    "--model": "the model of this file",
-    "--models-dir": "the model of this file",
-    "-hf": "the model of this file",
-    "--hf-repo": "the model of this file",
-}
+# Options that name a file to read; some of them name several, with commas, or a scale behind each.
+FILES = frozenset(
+    "--chat-template-file --grammar-file -jf --json-schema-file -mm --mmproj -md --model-draft --spec-draft-model "
+    "-lcs --lookup-cache-static --ui-config-file --webui-config-file --mcp-servers-config".split()
+)
+LISTS = frozenset({"--lora", "--control-vector"})
+SCALED_LISTS = frozenset({"--lora-scaled", "--control-vector-scaled"})
+EMBEDDED = "embedded:"
 
 
 class WrongArgument(RuntimeFailure):
-    """An argument for the engine that this program has to decide itself."""
+    """An argument for the engine that cannot be right, or that this program has to decide itself."""
 
     exit_code = 2
 
@@ -57,7 +59,7 @@ class EngineOptions:
 
 def arguments(manifest: Manifest, options: EngineOptions, context: int, threads: int) -> tuple[str, ...]:
     """All words after the program's name but the address. Raises WrongArgument for one that is not theirs to give."""
-    words = ["serve", "-m", f"embedded:{manifest.model.member}", "--alias", options.alias or manifest.name]
+    words = ["serve", "-m", EMBEDDED + manifest.model.member, "--alias", options.alias or manifest.name]
     words += ["--ctx-size", str(context), "--threads", str(options.threads or threads)]
     words += ["--no-ui", "--offline", "--fit", "off"]
     # Repacking copies the weights, takes seconds to load and is slower for some of them; mapped they are ready at once,
@@ -67,14 +69,36 @@ def arguments(manifest: Manifest, options: EngineOptions, context: int, threads:
         words += ["--threads-batch", str(options.threads_batch)]
     if options.parallel:
         words += ["--parallel", str(options.parallel)]
+    if options.parallel != 1:
+        # Told how many requests to serve at once, the engine would give each only its part of the context.
+        words.append("--kv-unified")
     for name, kind in (("--cache-type-k", options.cache_type_k), ("--cache-type-v", options.cache_type_v)):
         words += [name, kind] if kind != "f16" else []
     if not options.warm_up:
         words.append("--no-warmup")
     words += _sampling({**manifest.defaults.sampling, **options.sampling})
     words += _page(manifest.defaults.system_prompt)
-    words += [word for pair in options.plain for word in pair]
-    return (*words, *_checked(manifest.defaults.engine_args), *_checked(options.extra))
+    given = [word for pair in options.plain for word in pair]
+    given += [*_checked(manifest.defaults.engine_args), *_checked(options.extra)]
+    _expect_files(given)
+    return (*words, *given)
+
+
+def longest_context(words: Sequence[str], trained: int) -> int:
+    """The longest context that the engine serves with these words, in tokens: `trained` unless they stretch it.
+
+    Of RoPE's scalings it counts YaRN only, and it believes what it is told of how the model was trained.
+    """
+    given = {option_name(name): value for name, value in pairwise(words)}
+    if told := re.search(r"\.context_length=int:(\d+)", given.get("--override-kv", "")):
+        trained = int(told[1])
+    if given.get("--rope-scaling") != "yarn":
+        return trained
+    try:
+        scale = float(given["--rope-scale"] if "--rope-scale" in given else 1 / float(given["--rope-freq-scale"]))
+        return int((int(given.get("--yarn-orig-ctx", 0)) or trained) * scale) or trained
+    except (KeyError, ValueError, ArithmeticError):
+        return trained
 
 
 def _sampling(sampling: Mapping[str, float | int]) -> list[str]:
@@ -88,12 +112,40 @@ def _sampling(sampling: Mapping[str, float | int]) -> list[str]:
 
 def _page(system_prompt: str | None) -> list[str]:
     """The chat page asks the engine for its settings; there it finds the maker's system prompt."""
-    return ["--ui-config", json.dumps({"systemMessage": system_prompt})] if system_prompt else []
+    return ["--ui-config", json.dumps({"systemMessage": system_prompt}, ensure_ascii=False)] if system_prompt else []
 
 
-def _checked(words: Sequence[str]) -> tuple[str, ...]:
-    for word in words:
-        name = word.partition("=")[0]
-        if name in OWN:
-            raise WrongArgument(f"{name!r} is not for the engine of this file: use {OWN[name]}")
-    return tuple(words)
+def _checked(words: Sequence[str]) -> Sequence[str]:
+    for name in map(option_name, words):
+        if instead := OWN.get(name):
+            raise WrongArgument(f"{name!r} is not for the engine of this file: use {instead} before the --")
+        if reason := REASONS.get(name):
+            raise WrongArgument(f"{name!r} is not for the engine of this file: {reason}")
+    return words
+
+
+def _expect_files(words: Sequence[str]) -> None:
+    """The engine would look at them late, some never, and say so in its own words."""
+    for name, value in pairwise(words):
+        for file in _named_files(option_name(name), value):
+            if not file.startswith(EMBEDDED) and (why := _unreadable(file)):
+                raise WrongArgument(f"the file {file!r} of {name} cannot be read ({why}): check its name")
+
+
+def _named_files(name: str, value: str) -> list[str]:
+    if name in FILES:
+        return [value]
+    if name not in LISTS | SCALED_LISTS or '"' in value:  # quotes keep commas together, which the engine understands
+        return []
+    files = value.split(",")
+    return [file.rpartition(":")[0] for file in files if ":" in file] if name in SCALED_LISTS else files
+
+
+def _unreadable(file: str) -> str | None:
+    try:
+        mode = os.stat(file).st_mode
+    except OSError as error:
+        return error.strerror
+    if stat.S_ISDIR(mode):
+        return os.strerror(errno.EISDIR)
+    return None if os.access(file, os.R_OK) else os.strerror(errno.EACCES)

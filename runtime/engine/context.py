@@ -6,7 +6,7 @@ from typing import IO
 from mkllm.runtime.engine.header import HeaderError, Value, read_header
 
 SHORTEST = 2048
-STEP = 256
+STEP = 256  # the engine's own, too
 SHARE = 0.25
 # The engine fills the cache with zeros before it is ready: a larger one would cost memory and seconds at every start.
 MOST_BYTES = 1 << 30
@@ -26,21 +26,24 @@ TYPE_BYTES = {
 
 @dataclass(frozen=True)
 class Context:
-    """`tokens` to ask the engine for; `note` says that it is less than the model could, and what to do, else None."""
+    """`tokens` that every request can have; `note` says that it is less than it could be, and what to do, else None."""
 
     tokens: int
     note: str | None = None
 
 
-def choose_context(asked: int | None, made: int | None, trained: int, token_bytes: int, memory: int) -> Context:
+def choose_context(
+    asked: int | None, made: int | None, trained: int, token_bytes: int, memory: int, longest: int | None = None
+) -> Context:
     """`asked` on the command line (0: all of `trained`), else `made` by the maker, else what fits.
 
     `token_bytes` is what one token takes in the cache, `memory` what is free beside the weights, in bytes; 0: unknown.
+    The engine cuts what is longer than `longest` (None: than `trained`), and rounds up what is shorter.
     """
-    if asked is not None:
-        return Context(asked or trained)
-    if made is not None:
-        return Context(made)
+    wanted = made if asked is None else asked or trained
+    if wanted is not None:
+        tokens = min(_whole_steps(wanted), longest or trained)
+        return Context(tokens, _cut(wanted, tokens) if asked and tokens < wanted else None)
     tokens = min(trained, max(_fitting(token_bytes, memory), SHORTEST)) if token_bytes and memory else trained
     if tokens == trained:
         return Context(trained)
@@ -50,6 +53,17 @@ def choose_context(asked: int | None, made: int | None, trained: int, token_byte
         f"context: {tokens} of the model's {trained} tokens, since all would take {needed:.1f} GiB of memory; "
         f"--ctx-size {trained} asks for all",
     )
+
+
+def _cut(wanted: int, tokens: int) -> str:
+    return (
+        f"context: {tokens} tokens instead of {wanted}, since the model was trained with no more; "
+        "-- --rope-scaling yarn --rope-scale N makes it N times as long"
+    )
+
+
+def _whole_steps(tokens: int) -> int:
+    return -(-tokens // STEP) * STEP
 
 
 def _fitting(token_bytes: int, memory: int) -> int:

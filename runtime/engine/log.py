@@ -4,6 +4,7 @@ import errno
 import re
 import sys
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -26,12 +27,13 @@ class Logging:
 
 
 class Log:
-    """Collects what the engine prints. One thread writes; any thread reads."""
+    """Collects what the engine prints. One thread writes; any thread reads. A failure to write is no failure."""
 
     def __init__(self, logging: Logging = Logging()) -> None:
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._rest = b""
         self._verbose = logging.verbose
+        self._name = str(logging.file)
         self._file: IO[str] | None = _open(logging.file) if logging.file else None
 
     def feed(self, data: bytes) -> None:
@@ -67,19 +69,36 @@ class Log:
 
     def close(self) -> None:
         """Close the file, if there is one."""
-        if self._file:
-            self._file.close()
-            self._file = None
+        self._give_up_file()
 
     def _keep(self, line: str) -> None:
         self._lines.append(line)
         self._write(line)
 
     def _write(self, line: str) -> None:
-        if self._file:
-            print(line, file=self._file, flush=True)
-        if self._verbose:
-            print(line, file=sys.stderr, flush=True)
+        """What cannot be written to is given up, and the other one is told: nothing of this may harm the engine."""
+        if self._file and (why := _print(line, self._file)):
+            self._give_up_file()
+            note = f"note: the log file {self._name!r} can no longer be written ({why}): it is not continued"
+            _print(note, sys.stderr)
+        if self._verbose and (why := _print(line, sys.stderr)):
+            self._verbose = False
+            self._write(f"# standard error can no longer be written ({why})")
+
+    def _give_up_file(self) -> None:
+        file, self._file = self._file, None
+        with suppress(OSError):  # what it still holds cannot be written either
+            if file:
+                file.close()
+
+
+def _print(line: str, file: IO[str]) -> str | None:
+    """Why it failed, None when it did not."""
+    try:
+        print(line, file=file, flush=True)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def _open(file: Path) -> IO[str]:

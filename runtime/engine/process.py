@@ -24,6 +24,7 @@ MODEL = "model.gguf"
 IDLE_SECONDS = 0.2
 ASKING_SECONDS = 0.005
 HEALTH_SECONDS = 2.0
+HANG_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Status:
     """How far a run has come. `progress` (0 to 1) of reading weights; `ended` is set once it is over."""
 
     progress: float = 0.0
-    kernel_tried: bool = False
+    kernel_refused: bool = False
     loaded: bool = False
     ready: bool = False
     ended: Ending | None = None
@@ -56,6 +57,9 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._status_rest = b""
         self._ready_at: float | None = None
+        self._pulse = Pulse()
+        self._hung = False
+        self._defect: Exception | None = None
 
     @property
     def address(self) -> str:
@@ -130,23 +134,36 @@ class Engine:
         return self._stopping
 
     def _watch(self, status_end: int, lifeline_end: int) -> None:
+        """Whatever happens here, the end of the process is noticed and told."""
         assert self._process is not None and self._process.stdout is not None
-        output = self._process.stdout.fileno()
+        try:
+            self._follow(status_end, self._process.stdout.fileno())
+        except Exception as defect:
+            self._defect = defect
+            self._process.kill()
+        returncode = self._process.wait()
+        os.close(status_end)
+        os.close(lifeline_end)
+        self._process.stdout.close()
+        self._now(replace(self.status, ready=False, ended=self._ending(returncode)))
+
+    def _follow(self, status_end: int, output: int) -> None:
+        assert self._process is not None
         with selectors.DefaultSelector() as selector:
             selector.register(status_end, selectors.EVENT_READ, self._take_status)
             selector.register(output, selectors.EVENT_READ, self._log.feed)
             while selector.get_map() and self._process.poll() is None:
-                self._read(selector, ASKING_SECONDS if self.status.loaded and not self.status.ready else IDLE_SECONDS)
+                asking = self.status.loaded and not self.status.ready
+                heard = self._read(selector, ASKING_SECONDS if asking else IDLE_SECONDS)
                 if self.status.loaded and not self.status.ready and self._answers():
                     self._ready_at = time.monotonic()
                     self._now(replace(self.status, ready=True))
+                if not self.status.ready and self._pulse.gone(self._process.pid, heard):
+                    self._hung = True
+                    self._process.kill()
             self._process.wait()
             while selector.get_map() and self._read(selector, 0):
                 pass
-        os.close(status_end)
-        os.close(lifeline_end)
-        self._process.stdout.close()
-        self._now(replace(self.status, ready=False, ended=self._ending(self._process.returncode)))
 
     def _read(self, selector: selectors.BaseSelector, timeout: float) -> bool:
         """Pass on what can be read within `timeout`; False when there was nothing."""
@@ -169,8 +186,8 @@ class Engine:
             self._now(replace(self.status, progress=float(event["value"])))
         elif event["event"] == "loaded":
             self._now(replace(self.status, loaded=True, progress=1.0))
-        elif event["event"] == "backend":
-            self._now(replace(self.status, kernel_tried=True))
+        elif event["event"] == "backend" and not event["loaded"]:
+            self._now(replace(self.status, kernel_refused=True))
 
     def _now(self, status: Status) -> None:
         self.status = status
@@ -189,17 +206,52 @@ class Engine:
 
     def _ending(self, returncode: int) -> Ending:
         number = -returncode if returncode < 0 else None
-        how = f"was ended by {signal_name(number)}" if number else f"ended with status {returncode}"
-        phase = "while it served" if self._ready_at is not None else "while it started"
-        outside = number in FROM_OUTSIDE
-        words = "" if outside else self._log.trouble(self._ready_at is None)
         return Ending(
-            sentence=f"the engine with {self.kernel} {how} {phase}" + (f": {words!r:.300}" if words else ""),
+            sentence=f"the engine with {self.kernel} {self._how(returncode)}",
             signal=number,
             status=None if number else returncode,
-            kernel_tried=self.status.kernel_tried,
+            hung=self._hung,
+            kernel_refused=self.status.kernel_refused,
             ready_seconds=None if self._ready_at is None else time.monotonic() - self._ready_at,
         )
+
+    def _how(self, returncode: int) -> str:
+        phase = "while it served" if self._ready_at is not None else "while it started"
+        if self._defect:
+            return f"was ended {phase}, since it could not be watched ({type(self._defect).__name__}: {self._defect})"
+        number = -returncode
+        how = f"was ended by {signal_name(number)}" if number > 0 else f"ended with status {returncode}"
+        if self._hung:
+            how = f"hung for {HANG_SECONDS:.0f} seconds and was ended"
+        words = "" if number in FROM_OUTSIDE and not self._hung else self._log.trouble(self._ready_at is None)
+        return f"{how} {phase}" + (f": {words!r:.300}" if words else "")
+
+
+class Pulse:
+    """Whether a process that says nothing still does anything: computes, or reads memory that comes from a file."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._done: list[bytes] = []
+
+    def gone(self, pid: int, heard: bool) -> bool:
+        """True once it has done nothing from one look to the next, HANG_SECONDS later. `heard`: it said something."""
+        now = time.monotonic()
+        if heard:
+            self._last = now
+        if now - self._last < HANG_SECONDS:
+            return False
+        before, self._done, self._last = self._done, _done(pid), now
+        return bool(before) and before == self._done
+
+
+def _done(pid: int) -> list[bytes]:
+    """Page faults and processor time so far (proc(5): minflt to cstime); of no process, none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[7:15]
+    except OSError:
+        return []
 
 
 def signal_name(number: int) -> str:

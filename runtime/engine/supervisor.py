@@ -3,6 +3,7 @@
 Used from plain code (`wait_ready`) and from event loops (`subscribe`) alike; every method may be called in any thread.
 """
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -168,10 +169,7 @@ class Supervisor:
         except RuntimeFailure as failure:
             self._error = failure
         except OSError as error:
-            self._error = EngineUnusable(
-                f"the engine {str(placed.program)!r} cannot be executed ({error.strerror}): "
-                "set MKLLM_RUNTIME_DIR to a folder on a disk that allows it"
-            )
+            self._error = EngineUnusable(_not_executed(placed, error))
         self._tell()
 
     def _engine_changed(self, engine: Engine) -> None:
@@ -199,3 +197,15 @@ class Supervisor:
         snapshot = self.snapshot()
         for callback in list(self._subscribers):
             callback(snapshot)
+
+
+def _not_executed(placed: Placed, error: OSError) -> str:
+    if error.errno == errno.E2BIG:
+        return (
+            f"the engine cannot be given its arguments ({error.strerror}): shorten the words after the --, "
+            "or build the file with a shorter system prompt"
+        )
+    return (
+        f"the engine {str(placed.program)!r} cannot be executed ({error.strerror}): "
+        "set MKLLM_RUNTIME_DIR to a folder on a disk that allows it"
+    )

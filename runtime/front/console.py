@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
+from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.supervisor import Snapshot
 from mkllm.runtime.front.listen import Listening
 from mkllm.runtime.launch import Launch
@@ -86,12 +87,13 @@ def banner(launch: Launch, listening: Listening, snapshot: Snapshot) -> list[str
     """The lines that are printed once the port is open."""
     model, keys = launch.manifest.model, launch.front.api_keys
     facts = f"{model.architecture}, {count(model.parameters)} parameters, {model.quantization}"
-    return [
+    lines = [
         f"{launch.model_id}: {listening.url} is the chat page; Ctrl-C stops it",
         f"  API     {listening.url}/v1 (OpenAI) and /v1/messages (Anthropic), {'with' if keys else 'without'} a key",
         f"  model   {model.title or launch.manifest.name} ({facts}), context {launch.context} tokens",
         f"  kernel  {snapshot.kernel} ({snapshot.reason})",
     ]
+    return [shown(line) for line in lines]
 
 
 def count(number: int) -> str:

@@ -1,7 +1,8 @@
 """An engine for tests: speaks the whole protocol of spec/launch.md, 3, answers with the words it was asked, and
 misbehaves as the JSON file named by FAKE_ENGINE says. Standard library only; it is run as a member of an artifact.
 
-Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, `hang`, `unloadable`), `load_seconds`,
+Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, `hang`, `compute 1.5`
+(seconds), `unloadable`), `load_seconds`,
 `deny_term`, `journal` (a file that gets a line for each thing that happens).
 """
 
@@ -46,6 +47,10 @@ def misbehave(how):
         time.sleep(5)
     if how == "hang":
         time.sleep(600)
+    if how.startswith("compute"):
+        end = time.monotonic() + float(how.split()[1])
+        while time.monotonic() < end:
+            pass
     if how.startswith("exit"):
         os._exit(int(how.split()[1]))
 

@@ -83,6 +83,16 @@ def test_info_for_people(fake_artifact, run, played):
     assert "threads   1" in lines
 
 
+def test_a_models_own_words_do_not_steer_the_terminal(build_fake, run, tmp_path):
+    strange = {"title": "\x1b]0;PWND\x07", "license": "\x1b[2J"}
+    path = build_fake(tmp_path / "strange", model=strange, defaults={"system_prompt": "one\x1b[31m\ntwo"})
+    shown = run(path, "info").stdout
+    assert "model     fake: \ufffd]0;PWND\ufffd\n" in shown and "system    one\ufffd[31m two\n" in shown
+    assert "# the model fake\n\ufffd[2J\n" in (licences := run(path, "licenses").stdout)
+    assert "\x1b" not in shown + licences
+    assert json.loads(run(path, "info", "--json").stdout)["model"]["title"] == strange["title"]
+
+
 def test_info_for_programs(fake_artifact, run, played):
     facts = json.loads(run(fake_artifact, "info", "--json").stdout)
     assert facts["kernels"][0] == {"name": "cpu-haswell", "reason": "AVX2; best of 4"}

@@ -24,7 +24,18 @@ def test_context_by_memory(fake_artifact):
         assert fit_context(artifact, Facts(memory_available=1 << 30), EngineOptions()).tokens == 4096
         little = fit_context(artifact, Facts(memory_available=2_000_000), EngineOptions())
         assert little.tokens == 2048 and "2048 of the model's 4096" in little.note
-        assert fit_context(artifact, Facts(memory_available=2_000_000), EngineOptions(context=100)).tokens == 100
+        assert fit_context(artifact, Facts(memory_available=2_000_000), EngineOptions(context=256)).tokens == 256
+
+
+def test_context_that_is_in_force(build_fake, tmp_path):
+    yarn = ("--rope-scaling", "yarn", "--rope-scale", "2")
+    facts = Facts(memory_available=1 << 30)
+    with open_artifact(build_fake(tmp_path / "plain")) as artifact:
+        cut = fit_context(artifact, facts, EngineOptions(context=8192))
+        assert cut.tokens == 4096 and "4096 tokens instead of 8192" in cut.note
+        assert fit_context(artifact, facts, EngineOptions(context=8192, extra=yarn)).tokens == 8192
+    with open_artifact(build_fake(tmp_path / "yarn", defaults={"engine_args": yarn, "context": 8192})) as artifact:
+        assert fit_context(artifact, facts, EngineOptions()).tokens == 8192
 
 
 @pytest.fixture

@@ -112,14 +112,30 @@ def test_no_folder_of_the_maker_is_told(mkllm: Run, folder: Path) -> None:
         (["--name", "a\nb"], "not printable"),
         (["--system", "@none.txt"], "'none.txt' cannot be read (no such file or directory)"),
         (["--system", "@model.gguf"], "is not UTF-8 text"),
-        (["--engine-arg", "--model=x"], "is set by mkllm itself: use MODEL"),
-        (["--engine-arg", "--port"], "is set by mkllm itself: use --port"),
+        (["--system", "ы" * 62_000], "what was given is longer than 120 KiB: give a shorter text"),
+        (["--system", "\udcff"], "what was given is not UTF-8 text"),
+        (["--engine-arg", "--model=x"], "is not for the engine of the file: use MODEL"),
+        (["--engine-arg", "--model-url"], "is not for the engine of the file: use MODEL"),
+        (["--engine-arg", "--port"], "is not for the engine of the file: use --port"),
+        (["--engine-arg", "--api_key"], "is not for the engine of the file: use --api-key when the file is run"),
+        (["--engine-arg", "--api-prefix"], "a proxy before this program can do that"),
+        (["--engine-arg", "--help"], "the engine would end instead of serving"),
+        (["--engine-arg", "\udcff"], "is not UTF-8 text"),
         (["--wrong"], "No such option"),
     ],
 )
 def test_options_out_of_range(words: list[str], text: str, mkllm: Run, folder: Path) -> None:
     refused(mkllm("build", "model.gguf", *words), 2, text, "see `mkllm build --help`")
     assert os.listdir(folder) == ["model.gguf"]
+
+
+def test_long_system_prompts(mkllm: Run, folder: Path) -> None:
+    (folder / "long.txt").write_text("ы" * 60_000)
+    assert mkllm("build", "model.gguf", "--system", "@long.txt", "-o", "out").returncode == 0
+    (folder / "long.txt").write_text("ы" * 62_000)
+    refused(mkllm("build", "model.gguf", "--system", "@long.txt"), 2, "'long.txt' is longer than 120 KiB")
+    (folder / "long.txt").write_text("\n" * 62_000)  # two bytes each in JSON
+    refused(mkllm("build", "model.gguf", "--system", "@long.txt"), 2, "'long.txt' is longer than 120 KiB")
 
 
 def test_models_that_are_not_there(mkllm: Run) -> None:
@@ -169,6 +185,8 @@ def test_the_target_is_the_model_itself(mkllm: Run, folder: Path) -> None:
 def test_places_that_cannot_be_written(mkllm: Run) -> None:
     refused(mkllm("build", "model.gguf", "-o", "none/out"), 13, "there is no folder 'none'; create it first")
     refused(mkllm("build", "model.gguf", "-o", "model.gguf/out"), 13, "there is no folder 'model.gguf'")
+    refused(mkllm("build", "model.gguf", "-o", "x" * 256), 13, "cannot be written (file name too long): choose")
+    refused(mkllm("build", "x" * 256, "-o", "x"), 10, "cannot be opened: file name too long; check the name")
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become somebody else")
@@ -187,17 +205,26 @@ def test_without_permission(mkllm: Run, folder: Path, kit_cache: Path, tmp_path:
         (place / "open").chmod(0o777)
         (place / "model.gguf").write_bytes(small_gguf.read_bytes())
         (place / "secret.gguf").touch(mode=0o600)
+        (place / "shut").mkdir(mode=0o700)
         user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *COMMAND]
         environment = os.environ | {"MKLLM_CACHE": str(place / "cache"), "HOME": "/nonexistent"}
 
+        def run(*words: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run([*user, *words], cwd=place, env=environment, capture_output=True, text=True)
+
         def build(*words: str) -> subprocess.CompletedProcess[str]:
-            return subprocess.run([*user, "build", *words], cwd=place, env=environment, capture_output=True, text=True)
+            return run("build", *words)
 
         if (works := build("model.gguf", "-o", "open/out")).returncode != 0 and "ModuleNotFound" in works.stderr:
             pytest.skip("an ordinary user cannot run this Python")
         assert works.returncode == 0, works.stderr
         refused(build("model.gguf", "-o", "closed/out"), 13, "'closed' is not writable; choose another folder")
         refused(build("secret.gguf", "-o", "open/other"), 13, "'secret.gguf' may not be read: check its permissions")
+        refused(build("shut/m.gguf", "-o", "open/other"), 13, "'shut/m.gguf' may not be read: check its permissions")
+        refused(build("shut/m-00001-of-00002.gguf", "-o", "open/other"), 13, "may not be read: check its permissions")
+        refused(build("shut/m", "-o", "open/other"), 13, "'shut/m' may not be read: check its permissions")
+        refused(build("model.gguf", "-o", "shut/out"), 13, "'shut/out' cannot be written (permission denied): choose")
+        refused(run("extract", "open/out", "-o", "shut/x"), 13, "'shut/x' cannot be written (permission denied)")
         assert sorted(os.listdir(place / "open")) == ["out"] and os.listdir(place / "closed") == []
 
 
@@ -266,6 +293,26 @@ def test_inspect(mkllm: Run, folder: Path) -> None:
     refused(mkllm("inspect", "none"), 30, "'none' cannot be opened: no such file")
 
 
+def test_a_models_own_words_do_not_steer_the_terminal(
+    mkllm: Run, folder: Path, gguf_bytes: Callable[..., bytes]
+) -> None:
+    (folder / "bad.gguf").write_bytes(gguf_bytes(general__name="\x1b]0;PWND\x07", general__license="\x1b[2J"))
+    mkllm("build", "bad.gguf", "-o", "out", "--system", "one\x1b[31m\ntwo")
+    shown = mkllm("inspect", "out").stdout
+    assert "\ufffd]0;PWND\ufffd: llama" in shown and "\ufffd[31m two" in shown
+    assert "\x1b" not in shown and "\x07" not in shown
+
+
+def test_names_that_are_no_text(mkllm: Run, folder: Path, small_gguf: Path) -> None:
+    name = os.fsdecode(b"x\xff.gguf")
+    (folder / name).write_bytes(small_gguf.read_bytes())
+    done = mkllm("build", name, "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert (made["manifest"]["name"], made["manifest"]["provenance"]["reference"]) == ("x_", "x\ufffd.gguf")
+    assert (folder / "x_").exists()
+
+
 def test_verify(mkllm: Run, folder: Path) -> None:
     mkllm("build", "model.gguf", "-o", "out")
     assert "are as they were built (8 members, bootloader and PKG)" in mkllm("verify", "out").stdout
@@ -319,6 +366,13 @@ def test_run_replaces_what_changed(mkllm: Run, folder: Path, kit_cache: Path) ->
     assert first != second
     os.truncate(kit_cache / "artifacts" / second, 5000)
     assert mkllm("run", "model.gguf").stdout == "ran: \n"
+
+
+def test_run_where_nothing_may_be_executed(mkllm: Run, kit_cache: Path) -> None:
+    mkllm("run", "model.gguf")
+    [made] = (kit_cache / "artifacts").iterdir()
+    made.chmod(0o644)
+    refused(mkllm("run", "model.gguf"), 13, "cannot be executed (permission denied): set MKLLM_CACHE to a folder from")
 
 
 def test_run_ends_as_the_artifact_does(mkllm: Run, kit_cache: Path) -> None:

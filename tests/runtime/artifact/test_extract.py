@@ -83,6 +83,8 @@ def test_no_such_member_and_no_such_folder(small_artifact: Path, tmp_path: Path)
             extract(artifact, out=tmp_path / "none" / "out")
         with pytest.raises(PermissionFailure, match="cannot be written"):
             extract(artifact, out=Path("/proc/out"))
+        with pytest.raises(PermissionFailure, match=r"cannot be written \(file name too long\): choose another place"):
+            extract(artifact, out=tmp_path / ("x" * 256))
     assert os.listdir(tmp_path) == []
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.artifact.reader import open_artifact
-from mkllm.runtime.engine.arguments import EngineOptions, WrongArgument, arguments
+from mkllm.runtime.engine.arguments import EngineOptions, WrongArgument, arguments, longest_context
 
 
 @pytest.fixture
@@ -51,10 +51,73 @@ def test_the_chat_page_finds_the_system_prompt(manifest):
     assert after(words, "--ui-config") == '{"systemMessage": "Say \\"hi\\""}'
 
 
-@pytest.mark.parametrize("word", ["--host", "--port=1", "-m", "--model", "--api-key", "-hf"])
+def test_the_chat_page_s_prompt_is_not_made_longer(manifest):
+    words = arguments(with_defaults(manifest, system_prompt="Ы" * 60_000), EngineOptions(), 512, 4)
+    assert len(after(words, "--ui-config").encode()) < 120_100
+
+
+def test_all_requests_share_the_context(manifest):
+    assert "--kv-unified" in arguments(manifest, EngineOptions(), 512, 4)
+    assert "--kv-unified" in arguments(manifest, EngineOptions(parallel=4), 512, 4)
+    assert "--kv-unified" not in arguments(manifest, EngineOptions(parallel=1), 512, 4)
+
+
+WORDS = "--host --port=1 -m --model --api-key -hf -c --ctx_size --api-prefix -mu --model-url --hf-file --docker-repo"
+
+
+@pytest.mark.parametrize("word", [*WORDS.split(), "--ssl-key-file", "--help", "-h", "--version", "-mmu", "-hfd"])
 def test_what_the_launch_decides_is_refused(manifest, word):
     with pytest.raises(WrongArgument, match="is not for the engine of this file"):
         arguments(manifest, EngineOptions(extra=(word, "x")), 512, 4)
+    with pytest.raises(WrongArgument, match="is not for the engine of this file"):
+        arguments(with_defaults(manifest, engine_args=(word, "x")), EngineOptions(), 512, 4)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--lora", "{0}/here,{0}/none"),
+        ("--lora-scaled", "{0}/here:1,{0}/none:0.5"),
+        ("-mm", "{0}/none"),
+        ("--control_vector", "{0}/none"),
+        ("--chat-template-file", "{0}/none"),
+    ],
+)
+def test_files_that_are_not_there_are_named(manifest, tmp_path, words):
+    (tmp_path / "here").touch()
+    words = tuple(word.format(tmp_path) for word in words)
+    missing = (
+        rf"the file '{tmp_path}/none' of {words[0].replace('_', '.')} cannot be read \(No such file or directory\)"
+    )
+    with pytest.raises(WrongArgument, match=missing):
+        arguments(manifest, EngineOptions(extra=words), 512, 4)
+    with pytest.raises(WrongArgument, match=missing):
+        arguments(manifest, EngineOptions(plain=(words,)), 512, 4)
+    (tmp_path / "none").touch()
+    assert arguments(manifest, EngineOptions(extra=words), 512, 4)[-2:] == words
+
+
+def test_a_folder_is_no_file(manifest, tmp_path):
+    with pytest.raises(WrongArgument, match="Is a directory"):
+        arguments(manifest, EngineOptions(plain=(("--lora", str(tmp_path)),)), 512, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "longest"),
+    [
+        ("", 1024),
+        ("--rope-scale 4", 1024),
+        ("--rope-scaling linear --rope-scale 4", 1024),
+        ("--rope-scaling yarn --rope-scale 4", 4096),
+        ("--rope_scaling yarn --rope-freq-scale 0.25", 4096),
+        ("--rope-scaling yarn --rope-scale 4 --yarn-orig-ctx 512", 2048),
+        ("--rope-scaling yarn --rope-scale four", 1024),
+        ("--rope-scaling yarn", 1024),
+        ("--override-kv x=bool:true,llama.context_length=int:8192", 8192),
+    ],
+)
+def test_words_that_stretch_the_context(words, longest):
+    assert longest_context(words.split(), 1024) == longest
 
 
 def test_an_unknown_sampling_default_is_named(manifest):

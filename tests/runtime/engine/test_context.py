@@ -3,7 +3,7 @@
 import io
 import struct
 
-from mkllm.runtime.engine.context import choose_context, token_bytes
+from mkllm.runtime.engine.context import Context, choose_context, token_bytes
 
 MODEL = dict(
     llama__block_count=32,
@@ -14,10 +14,25 @@ MODEL = dict(
 
 
 def test_asked_made_and_trained_in_this_order():
-    assert choose_context(100, 200, 300, 1, 1 << 40).tokens == 100
-    assert choose_context(None, 200, 300, 1, 1 << 40).tokens == 200
-    assert choose_context(None, None, 300, 1, 1 << 40).tokens == 300
-    assert choose_context(0, 200, 300, 1, 1 << 40).tokens == 300
+    assert choose_context(256, 512, 1000, 1, 1 << 40).tokens == 256
+    assert choose_context(None, 512, 1000, 1, 1 << 40).tokens == 512
+    assert choose_context(None, None, 1000, 1, 1 << 40).tokens == 1000
+    assert choose_context(0, 512, 1000, 1, 1 << 40).tokens == 1000
+
+
+def test_the_engine_rounds_up():
+    assert choose_context(300, None, 1000, 1, 1 << 40) == Context(512)
+    assert choose_context(999, None, 1000, 1, 1 << 40) == Context(1000)
+
+
+def test_the_engine_has_no_more_than_the_model_was_trained_with():
+    context = choose_context(4096, None, 1024, 1, 1 << 40)
+    assert context.tokens == 1024 and context.note == (
+        "context: 1024 tokens instead of 4096, since the model was trained with no more; "
+        "-- --rope-scaling yarn --rope-scale N makes it N times as long"
+    )
+    assert choose_context(None, 4096, 1024, 1, 1 << 40) == Context(1024)
+    assert choose_context(4096, None, 1024, 1, 1 << 40, longest=4096) == Context(4096)
 
 
 def test_what_is_asked_for_is_never_cut():

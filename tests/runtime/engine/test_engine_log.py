@@ -1,5 +1,9 @@
 """What is kept of the engine's words."""
 
+import os
+from contextlib import suppress
+from pathlib import Path
+
 import pytest
 
 from mkllm.runtime.engine.log import KEPT_LINES, LONGEST_LINE, Log, Logging
@@ -70,3 +74,26 @@ def test_verbose_goes_to_standard_error(capsys):
 def test_a_file_that_cannot_be_written(tmp_path):
     with pytest.raises(PermissionFailure, match="'.*nowhere/log' cannot be written"):
         Log(Logging(tmp_path / "nowhere/log"))
+
+
+def test_a_full_disk_ends_the_file_and_is_said_once(capsys):
+    log = Log(Logging(Path("/dev/full")))
+    log.begin("start")
+    log.feed(b"one\ntwo\n")
+    log.close()
+    assert capsys.readouterr().err == (
+        "note: the log file '/dev/full' can no longer be written (No space left on device): it is not continued\n"
+    )
+    assert log.tail(2) == ["one", "two"]
+
+
+def test_a_reader_of_standard_error_that_went_away(tmp_path, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    log = Log(Logging(tmp_path / "log", verbose=True))
+    with suppress(BrokenPipeError), open(writing, "w") as broken:
+        monkeypatch.setattr("sys.stderr", broken)
+        log.feed(b"one\ntwo\n")
+    log.close()
+    said = "one\n# standard error can no longer be written (Broken pipe)\ntwo\n"
+    assert (tmp_path / "log").read_text() == said

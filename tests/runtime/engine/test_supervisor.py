@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from mkllm.runtime.artifact.manifest import WEIGHTS
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.engine.client import Client
-from mkllm.runtime.engine.log import Log
+from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Weights
 from mkllm.runtime.engine.supervisor import Plan, Supervisor
@@ -21,6 +23,7 @@ from mkllm.runtime.hardware.rank import rank
 from mkllm.runtime.home import Home
 
 SECONDS = 20.0
+QUIET = Logging()
 
 
 @pytest.fixture
@@ -29,14 +32,14 @@ def supervisor(fake_artifact, played, tmp_path):
     made = []
     with open_artifact(fake_artifact) as artifact:
 
-        def make(*arguments, placer=None):
+        def make(*arguments, placer=None, logging=QUIET):
             weights = artifact.member(WEIGHTS)
             plan = Plan(
                 choices=rank(probe(), artifact.manifest.backends).choices,
                 placer=placer or Modules(artifact, Home(tmp_path, "development")),
                 weights=Weights(artifact.fileno(), weights.offset, weights.size),
                 arguments=("serve", *arguments),
-                log=Log(),
+                log=Log(logging),
             )
             made.append(Supervisor(plan))
             return made[-1]
@@ -118,6 +121,58 @@ def test_a_module_that_cannot_be_loaded_is_left_for_the_next(supervisor, misbeha
     one = supervisor()
     one.start()
     assert one.wait_ready(SECONDS).kernel == "cpu-sse42"
+
+
+def test_an_error_with_the_kernel_in_place_starts_nothing_twice(supervisor, misbehaviour):
+    journal = misbehaviour(start={"*": "exit 1"})
+    one = supervisor()
+    one.start()
+    with pytest.raises(EngineUnusable, match="told to exit 1.*no other kernel would help"):
+        one.wait_ready(SECONDS)
+    assert len(starts(journal)) == 1
+
+
+def test_a_kernel_that_hangs_at_the_start_is_left_for_the_next(supervisor, misbehaviour, monkeypatch):
+    monkeypatch.setattr("mkllm.runtime.engine.process.HANG_SECONDS", 0.5)
+    misbehaviour(start={"libggml-cpu-haswell.so": "hang"})
+    one = supervisor()
+    one.start()
+    now = one.wait_ready(SECONDS)
+    assert (now.kernel, now.restarts) == ("cpu-sse42", 1)
+    assert now.last_failure.startswith("the engine with cpu-haswell hung for 0 seconds and was ended while it started")
+
+
+def test_one_that_computes_does_not_hang(supervisor, misbehaviour, monkeypatch):
+    monkeypatch.setattr("mkllm.runtime.engine.process.HANG_SECONDS", 0.5)
+    misbehaviour(start={"*": "compute 1.5"})
+    one = supervisor()
+    one.start()
+    assert one.wait_ready(SECONDS).restarts == 0
+
+
+def test_a_log_that_cannot_be_written_does_not_hide_the_end(supervisor, misbehaviour, monkeypatch):
+    misbehaviour(start={"libggml-cpu-haswell.so": "SIGSEGV"})
+    with suppress(OSError), open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        one = supervisor(logging=Logging(Path("/dev/full"), verbose=True))
+        one.start()
+        assert one.wait_ready(SECONDS).kernel == "cpu-sse42"
+
+
+def test_a_defect_while_watching_is_an_end(supervisor, monkeypatch):
+    def broken(self, data):
+        raise ZeroDivisionError("broken")
+
+    monkeypatch.setattr("mkllm.runtime.engine.process.Engine._take_status", broken)
+    one = supervisor()
+    one.start()
+    with pytest.raises(EngineUnusable, match=r"could not be watched \(ZeroDivisionError: broken\)"):
+        one.wait_ready(SECONDS)
+
+
+def test_too_long_an_argument_is_said_so(supervisor):
+    with pytest.raises(EngineUnusable, match="shorten the words after the --, or build the file with a shorter system"):
+        supervisor("x" * 200_000).start()
 
 
 def test_killed_from_outside_comes_back_the_same(supervisor):

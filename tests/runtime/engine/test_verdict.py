@@ -8,8 +8,8 @@ from mkllm.runtime.engine.verdict import MOST_STRIKES, Course, Ending, judge
 from mkllm.runtime.errors import EngineDied, EngineUnusable
 
 
-def ended(number=None, status=None, ready=None, loaded=True):
-    return Ending("it ended", number, status, loaded, ready)
+def ended(number=None, status=None, ready=None, words="it ended", **how):
+    return Ending(words, number, status, ready, **how)
 
 
 @pytest.mark.parametrize("number", [signal.SIGILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
@@ -58,12 +58,32 @@ def test_a_crash_of_the_last_kernel_is_the_end():
     assert isinstance(judge(ended(signal.SIGSEGV, ready=100.0), Course(2), 3), EngineDied)
 
 
-def test_a_wrong_argument_is_the_end_at_once():
-    failure = judge(ended(status=1, loaded=False), Course(), 14)
+def test_an_error_that_the_engine_found_is_the_end_at_once():
+    failure = judge(ended(status=1), Course(), 14)
     assert isinstance(failure, EngineUnusable) and "no other kernel would help" in str(failure)
+    assert "--ctx-size" not in str(failure)
 
 
-def test_an_error_after_loading_a_kernel_is_tried_with_one_more():
-    course = judge(ended(status=1), Course(), 14)
+@pytest.mark.parametrize("words", ["insufficient memory (attempted to allocate 9 MB)", "failed to allocate buffer"])
+def test_want_of_memory_is_the_end_at_once(words):
+    failure = judge(ended(status=1, words=words), Course(), 14)
+    assert isinstance(failure, EngineUnusable)
+    assert "(no other kernel would help); a smaller --ctx-size needs less memory" in str(failure)
+
+
+def test_a_module_that_cannot_be_loaded_moves_on_through_all():
+    course, positions = Course(), []
+    while isinstance(course, Course):
+        positions.append(course.position)
+        course = judge(ended(status=2, kernel_refused=True), course, 14)
+    assert positions == list(range(14)) and isinstance(course, EngineUnusable)
+
+
+def test_an_error_while_serving_moves_on():
+    course = judge(ended(status=1, ready=1.0), Course(), 14)
     assert isinstance(course, Course) and course.position == 1
-    assert isinstance(judge(ended(status=1), course, 14), EngineUnusable)
+
+
+def test_one_that_hung_moves_on():
+    course = judge(ended(signal.SIGKILL, hung=True), Course(), 3)
+    assert isinstance(course, Course) and course.position == 1

@@ -3,6 +3,8 @@
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ from mkllm.runtime.engine.supervisor import Snapshot
 from mkllm.runtime.errors import EngineDied
 from mkllm.runtime.front import answers
 from mkllm.runtime.front.browser import open_page
-from mkllm.runtime.front.console import count
+from mkllm.runtime.front.console import banner, count
 from mkllm.runtime.front.health import health
 
 LOADING = Snapshot("loading", 0.421337, "cpu-zen4", "best of 14", "\0x", "key", 1, 0, None, None)
@@ -21,6 +23,17 @@ LOADING = Snapshot("loading", 0.421337, "cpu-zen4", "best of 14", "\0x", "key", 
 )
 def test_counts(number: int, text: str) -> None:
     assert count(number) == text
+
+
+def test_the_banner_does_not_steer_the_terminal() -> None:
+    model = SimpleNamespace(title="\x1b]0;PWND\x07", architecture="llama", parameters=7, quantization="Q8_0")
+    launch: Any = SimpleNamespace(
+        manifest=SimpleNamespace(model=model), front=SimpleNamespace(api_keys=()), model_id="a\nb", context=1
+    )
+    listening: Any = SimpleNamespace(url="http://127.0.0.1:1")
+    lines = banner(launch, listening, LOADING)
+    assert lines[0].startswith("a b: http://127.0.0.1:1 is") and "  model   \ufffd]0;PWND\ufffd (llama" in lines[2]
+    assert all(line.isprintable() for line in lines)
 
 
 def test_health_while_loading() -> None:
