@@ -4,10 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mkllm.builder.errors import WrongHash
+from mkllm.builder import engine_args
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import find_kit
-from mkllm.builder.model import vocabulary
+from mkllm.builder.model import promise, vocabulary
 from mkllm.builder.model.reference import Source, resolve
 from mkllm.builder.progress import Output
 from mkllm.builder.target import check_path, check_source, check_space, check_system
@@ -45,6 +45,7 @@ def build(request: Request, output: Output) -> Made:
         check_path(request.path, request.force)
     kit = find_kit(system)
     kit.verify()
+    engine_args.check(kit, request.defaults.engine_args)
     source = resolve(request.model, output)
     path = request.path or Path(source.name)
     check_path(path, request.force)
@@ -58,6 +59,7 @@ def make(path: Path, kit: Kit, source: Source, request: Request, output: Output)
     """Write the artifact of a checked model."""
     needed = size_of(kit, source.weights)
     check_space(path, needed)
+    promise.check(source.origin.promised, output)
 
     def describe(boot: Blob, pkg: Blob, members: tuple[Member, ...]) -> Manifest:
         return _manifest(kit, source, request, boot, pkg, members)
@@ -96,11 +98,8 @@ def _manifest(
 
 def _provenance(source: Source, sha256: str) -> man.Provenance:
     origin = source.origin
-    if origin.sha256 not in (None, sha256):
-        raise WrongHash(
-            f"{str(source.path.resolve())!r} has the SHA-256 {sha256}, the hub promised {origin.sha256}: "
-            "remove that file and run the command again"
-        )
+    if origin.sha256 and origin.sha256 != sha256:
+        raise promise.wrong(source.path, sha256, origin.sha256)
     return man.Provenance(
         reference=origin.reference,
         source=origin.source,

@@ -1,17 +1,21 @@
 """`mkllm`: starts the command and is the one place that prints failures (spec/errors.md)."""
 
 import contextlib
-import os
+import errno
 import signal
 import sys
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from mkllm.builder import streams
+from mkllm.builder.errors import OutputFailure
+
 if TYPE_CHECKING:
     from click import ClickException
 
 PIPE_CLOSED = 141  # as a program that dies of SIGPIPE
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 STOPS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "its terminal was closed"}
 
 
@@ -33,6 +37,7 @@ class Settings:
 
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    streams.prepare()
     for number in STOPS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
@@ -53,9 +58,11 @@ def _run(args: list[str] | None) -> int:
         _say(STOPS[stopped.number])
         return 128 + stopped.number
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.drop_output()
         return PIPE_CLOSED
     except Exception as error:
+        if isinstance(error, OutputFailure):
+            streams.drop_output()
         if settings.debug:
             raise
         return _explain(error)
@@ -79,7 +86,7 @@ def _explain(error: Exception) -> int:
     """Print the sentence for a failure; returns its exit code."""
     import click
 
-    from mkllm.builder.errors import BuilderFailure
+    from mkllm.builder.errors import BuilderFailure, PermissionFailure
     from mkllm.runtime.errors import RuntimeFailure
 
     if isinstance(error, (BuilderFailure, RuntimeFailure)):
@@ -87,8 +94,11 @@ def _explain(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, click.ClickException):
         return _usage(error)
+    if isinstance(error, OSError) and error.filename:
+        _say(f"{error.filename!r} cannot be used ({_reason(error)}): check it and the folder that it is in")
+        return PermissionFailure.exit_code if error.errno in FORBIDDEN else 1
     if isinstance(error, OSError):
-        _say(f"{error.strerror or error}: {error.filename!r}" if error.filename else str(error))
+        _say(f"the system refused something ({_reason(error)}): --debug shows what")
         return 1
     _say(f"a defect of mkllm's own ({type(error).__name__}: {error}): please report it, with what --debug prints")
     return 1
@@ -104,6 +114,10 @@ def _usage(error: "ClickException") -> int:
     hint = f"; see `{context.command_path} --help`" if context else ""
     _say(error.format_message().rstrip(".") + hint)
     return error.exit_code
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mkllm.runtime.artifact.shown import shown
+
 PLAIN_INTERVAL = 5.0  # seconds between lines where there is no terminal
 
 Advance = Callable[[int], None]
@@ -25,6 +27,7 @@ class Output:
     @contextlib.contextmanager
     def task(self, title: str, total: int, done: int = 0) -> Iterator[Advance]:
         """Show work of `total` bytes, of which `done` are done; the function given is told how many more are."""
+        title = shown(title)
         if self.quiet:
             yield lambda count: None
         elif sys.stderr.isatty():
@@ -59,8 +62,9 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True), transient=True) as progress:
+    title_column = TextColumn("{task.description}", markup=False)
+    columns = (title_column, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total, completed=done)
         yield lambda count: progress.update(task, advance=count)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from mkllm.builder.errors import NoKit, NoSpace, PermissionFailure, TargetExists
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.progress import size
+from mkllm.runtime.artifact.draft import failure
 
 LINUX = "linux-x86_64"
 WINDOWS_SUFFIX = ".exe"
@@ -24,6 +25,13 @@ def check_system(system: str | None, path: Path | None) -> str:
 
 def check_path(path: Path, force: bool) -> None:
     """Raise TargetExists or PermissionFailure when a file cannot be made at `path`."""
+    try:
+        _check_path(path, force)
+    except OSError as error:
+        raise failure(error, path) from None
+
+
+def _check_path(path: Path, force: bool) -> None:
     if path.is_dir():
         raise TargetExists(f"{str(path)!r} is a folder: name a file with -o, such as {str(path / 'model')!r}")
     if os.path.lexists(path) and not force:
@@ -41,7 +49,7 @@ def check_path(path: Path, force: bool) -> None:
 
 def check_source(path: Path, weights: Weights) -> None:
     """Raise TargetExists when the target is one of the model's own files, under whatever name."""
-    if path.exists() and any(os.path.samefile(path, file) for file in weights.files):
+    if os.path.exists(path) and any(os.path.samefile(path, file) for file in weights.files):
         raise TargetExists(f"{str(path)!r} is the model itself: choose another name with -o")
 
 

@@ -8,11 +8,11 @@ import click
 
 from mkllm.builder.commands.common import common_options, output
 from mkllm.builder.commands.defaults import defaults, defaults_options
+from mkllm.builder.name import is_name
+from mkllm.runtime.artifact.shown import shown
 
 if TYPE_CHECKING:
     from mkllm.runtime.artifact.manifest import Manifest
-
-MAX_NAME = 100
 
 
 @click.command()
@@ -39,7 +39,7 @@ def build(
     made = build(request, output())
     if as_json:
         facts = {"path": str(made.path.absolute()), "size": made.size, "manifest": json.loads(made.manifest.to_bytes())}
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(facts, indent=2))
     elif not output().quiet:
         _tell(made.path, made.size, made.manifest)
 
@@ -50,15 +50,15 @@ def _tell(path: Path, size: int, manifest: "Manifest") -> None:
     model, kit, count = manifest.model, manifest.kit, f"{manifest.model.parameters / 1e6:,.1f} M parameters"
     command = str(path) if path.is_absolute() or path.parent != Path() else f"./{path}"
     click.echo(
-        f"{path}: {progress.size(size)}; {manifest.name}, {model.architecture}, {count}, {model.quantization}, context "
-        f"{manifest.defaults.context or model.context}; {manifest.target}, kit {kit.id}"
+        f"{path}: {progress.size(size)}; {shown(manifest.name)}, {model.architecture}, {count}, {model.quantization}, "
+        f"context {manifest.defaults.context or model.context}; {manifest.target}, kit {kit.id}"
     )
     click.echo(f"chat page and API:  {command}")
     click.echo(f'one answer:         {command} -p "Hello"')
 
 
 def _name(name: str | None) -> str | None:
-    if name is not None and not (name.strip() and name.isprintable() and len(name) <= MAX_NAME):
+    if name is not None and not is_name(name):
         raise click.BadParameter(
             f"{name!r} is empty, too long or not printable: give a short name", param_hint="--name"
         )

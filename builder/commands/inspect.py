@@ -9,6 +9,7 @@ from mkllm.builder.commands.common import common_options
 from mkllm.builder.progress import size
 from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.artifact.reader import open_artifact
+from mkllm.runtime.artifact.shown import shown
 
 LONGEST = 200
 
@@ -79,10 +80,10 @@ def _print(rows: list[tuple[str, str]], members: list[tuple[str, str, str]]) -> 
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in rows:
-        facts.add_row(name, Text(value))
+        facts.add_row(name, Text(shown(value)))
     contents = Table(Column("member", overflow="fold"), Column("size", justify="right"), "SHA-256", box=None)
     for row in members:
-        contents.add_row(*(Text(cell) for cell in row))
+        contents.add_row(*(Text(shown(cell)) for cell in row))
     console = Console()
     console.print(facts)
     console.print()

@@ -6,6 +6,7 @@ import sys
 import click
 
 from mkllm.builder.commands.common import common_options, output
+from mkllm.builder.errors import PermissionFailure
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -21,4 +22,9 @@ def run(model: str, args: tuple[str, ...]) -> None:
 
     path = cached_artifact(model, output())
     sys.stdout.flush()
-    os.execv(path, [str(path), *args])
+    try:
+        os.execv(path, [str(path), *args])
+    except OSError as error:
+        hint = "set MKLLM_CACHE to a folder from which programs may be started"
+        reason = (error.strerror or "?").lower()
+        raise PermissionFailure(f"{str(path)!r} cannot be executed ({reason}): {hint}") from None

@@ -79,9 +79,9 @@ def tokens_that_differ(address: str, model: Path, questions: Sequence[Question])
 def report(outcomes: Sequence[Outcome]) -> str:
     return f"""# The demo model on held-out questions
 
-Written by `python -m mkllm.builder.demo.evaluate --write`. The questions are in `heldout.toml`. The training phrases were
-written without sight of them, and a question that occurs in training by chance is drawn again. Answers at temperature 0
-through the chat template and llama.cpp, judged by the texts that a right answer must contain.
+Written by `python -m mkllm.builder.demo.evaluate --write`. The questions are in `heldout.toml`. The training phrases
+were written without sight of them, and a question that occurs in training by chance is drawn again. Answers at
+temperature 0 through the chat template and llama.cpp, judged by the texts that a right answer must contain.
 
 {table(outcomes)}
 

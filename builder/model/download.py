@@ -2,15 +2,15 @@
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 from mkllm.builder.errors import HubFailure, NoSpace, WrongHash
+from mkllm.builder.model.promise import hasher
 from mkllm.builder.progress import Advance, Output, size
 from mkllm.runtime.artifact.draft import failure
 
@@ -58,18 +58,19 @@ def download(remote: Remote, target: Path, output: Output) -> None:
         raise failure(error, target) from error
 
 
-def attempt(action: Callable[[], T], output: Output, state: Callable[[], Any] = lambda: None) -> T:
+def attempt(action: Callable[[], T], output: Output, done: Callable[[], int] = lambda: 0) -> T:
     """The result of `action`, which is repeated with growing pauses while it raises Passing.
 
-    An attempt after which `state()` is another than before does not count.
+    An attempt that got further than all before, as `done()` tells, does not count.
     """
-    before, tries = state(), 0
+    furthest, tries = done(), 0
     while True:
         try:
             return action()
         except Passing as error:
-            tries = tries + 1 if state() == before else 1
-            before = state()
+            now = done()
+            tries = tries + 1 if now <= furthest else 1
+            furthest = max(now, furthest)
             if tries >= ATTEMPTS:
                 raise HubFailure(f"{error}, {ATTEMPTS} times in a row: run the command again later") from error
             pause = FIRST_PAUSE * 2 ** (tries - 1)
@@ -116,7 +117,7 @@ class _Receiver:
         self._remote, self._file = remote, file
         self.advance: Advance = lambda count: None
         self.done = 0
-        self._hash = _hash(remote)
+        self._hash = hasher(remote.digest, remote.size)
         file.seek(0)
         while block := file.read(CHUNK):
             self._hash.update(block)
@@ -130,7 +131,9 @@ class _Receiver:
             if start != self.done:
                 self.restart()
             for chunk in chunks:
-                self._take(chunk)
+                self._take(chunk[: self._remote.size - self.done])
+                if self.done == self._remote.size:
+                    break
         if self.done < self._remote.size:
             raise Passing(f"the connection was cut after {size(self.done)} of {size(self._remote.size)}")
 
@@ -139,7 +142,7 @@ class _Receiver:
         self.advance(-self.done)
         self._file.truncate(0)
         self.done = 0
-        self._hash = _hash(self._remote)
+        self._hash = hasher(self._remote.digest, self._remote.size)
 
     def is_right(self) -> bool:
         """Whether everything is there and has the right hash."""
@@ -156,9 +159,3 @@ class _Receiver:
         self._hash.update(chunk)
         self.done += len(chunk)
         self.advance(len(chunk))
-
-
-def _hash(remote: Remote) -> "hashlib._Hash":
-    if len(remote.digest) == 64:
-        return hashlib.sha256()
-    return hashlib.sha1(f"blob {remote.size}\0".encode(), usedforsecurity=False)

@@ -122,7 +122,8 @@ def _open(path: Path) -> IO[bytes]:
     except PermissionError:
         raise PermissionFailure(f"{str(path)!r} may not be read: check its permissions") from None
     except (OSError, ValueError) as error:
-        raise ModelNotFound(f"the file {str(path)!r} cannot be opened: {error}; check the name") from None
+        reason = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
+        raise ModelNotFound(f"the file {str(path)!r} cannot be opened: {reason}; check the name") from None
 
 
 def _parse(cursor: Cursor, path: Path, stamp: Stamp) -> Gguf:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +22,7 @@ from mkllm.builder.errors import HubFailure, ModelNotFound
 from mkllm.builder.model.download import Remote, attempt, download
 from mkllm.builder.model.hub_errors import TRANSPORT, Offline, ask, list_models
 from mkllm.builder.model.hub_reference import Reference
+from mkllm.builder.model.promise import DIGEST
 from mkllm.builder.model.split import part_names
 from mkllm.builder.progress import Output
 from mkllm.runtime.artifact.draft import failure
@@ -34,7 +35,8 @@ COMMIT_DIGITS = 40
 class Fetched:
     """A model file in the cache, its other parts beside it.
 
-    `revision` is the commit, `file` the name in the repository, `sha256` what the hub promises, or None.
+    `revision` is the commit, `file` the name in the repository, `sha256` what the hub promises of a whole model.
+    `promised` are the hashes of files for which that cannot stand: parts, and small ones that have git's SHA-1.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Fetched:
     revision: str
     file: str
     sha256: str | None
+    promised: Mapping[Path, str]
 
 
 def fetch(reference: Reference, output: Output) -> Fetched:
@@ -58,13 +61,19 @@ def fetch(reference: Reference, output: Output) -> Fetched:
         name = str(whole.with_name(part))
         found[name] = _fetch_one(Reference(reference.repository, name, revision), output)
         revision = _commit(found[name], name)
-    digest = found[file].resolve().name  # the cache names its blobs by their hash
-    return Fetched(found[file], reference.repository, revision, file, digest if len(digest) == 64 else None)
+    blobs = {path: path.resolve().name for path in found.values()}  # the cache names its blobs by their hash
+    promised = {path: name for path, name in blobs.items() if DIGEST.fullmatch(name)}
+    alone = len(blobs) == 1 and len(promised.get(found[file], "")) == 64
+    sha256 = promised.pop(found[file]) if alone else None
+    return Fetched(found[file], reference.repository, revision, file, sha256, promised)
 
 
 def _only_model(reference: Reference, output: Output) -> str:
     """The file meant by a reference that names a repository alone."""
-    files = attempt(lambda: ask(reference, lambda: list_models(reference)), output)
+    try:
+        files = attempt(lambda: ask(reference, lambda: list_models(reference)), output)
+    except Offline:
+        raise Offline(f"{reference.text!r} names no file, and HF_HUB_OFFLINE is set: name one, or unset it") from None
     if len({part_names(name)[0] for name in files}) == 1:
         return files[0]
     if not files:
@@ -79,7 +88,7 @@ def _fetch_one(reference: Reference, output: Output) -> Path:
         return known
     try:
         remote, commit = attempt(lambda: ask(reference, lambda: _look_up(reference)), output)
-    except (HubFailure, Offline) as error:
+    except HubFailure as error:
         return _older(reference, error, output)
     pinned = Reference(reference.repository, reference.file, commit)
     return _cached(pinned) or _download(remote, pinned, reference.revision, output)
@@ -119,19 +128,14 @@ def _chunks(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield from chunks
 
 
-def _older(reference: Reference, error: Exception, output: Output) -> Path:
+def _older(reference: Reference, error: HubFailure, output: Output) -> Path:
     """What was downloaded before under this name, now that the hub does not answer."""
     known = _cached(reference)
-    if known:
-        output.note(
-            f"using the copy of {reference.text!r} that was downloaded before: {error or 'HF_HUB_OFFLINE is set'}"
-        )
-        return known
-    if isinstance(error, HubFailure):
+    if not known:
         raise error
-    raise HubFailure(
-        f"{reference.text!r} was not downloaded before, and HF_HUB_OFFLINE is set: unset it to download"
-    ) from None
+    why = "HF_HUB_OFFLINE is set" if isinstance(error, Offline) else error
+    output.note(f"using the copy of {reference.text!r} that was downloaded before: {why}")
+    return known
 
 
 def _download(remote: Remote, pinned: Reference, revision: str, output: Output) -> Path:
@@ -142,15 +146,15 @@ def _download(remote: Remote, pinned: Reference, revision: str, output: Output) 
     try:
         blob.parent.mkdir(parents=True, exist_ok=True)
         link.parent.mkdir(parents=True, exist_ok=True)
+        download(remote, blob, output)
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(os.path.relpath(blob, link.parent))
+        if revision != pinned.revision:
+            ref = folder / "refs" / revision
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            ref.write_text(pinned.revision)
     except OSError as error:
         raise failure(error, blob) from error
-    download(remote, blob, output)
-    with contextlib.suppress(FileExistsError):
-        link.symlink_to(os.path.relpath(blob, link.parent))
-    if revision != pinned.revision:
-        ref = folder / "refs" / revision
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        ref.write_text(pinned.revision)
     return link
 
 

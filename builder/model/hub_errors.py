@@ -28,8 +28,8 @@ LISTED = 5
 T = TypeVar("T")
 
 
-class Offline(Exception):
-    """HF_HUB_OFFLINE is set."""
+class Offline(HubFailure):
+    """The hub is needed, and HF_HUB_OFFLINE is set."""
 
 
 def ask(reference: Reference, question: Callable[[], T]) -> T:
@@ -37,7 +37,8 @@ def ask(reference: Reference, question: Callable[[], T]) -> T:
     try:
         return question()
     except OfflineModeIsEnabled:
-        raise Offline from None
+        why = "was not downloaded before, and HF_HUB_OFFLINE is set: unset it to download"
+        raise Offline(f"{reference.text!r} {why}") from None
     except HFValidationError:
         raise ModelNotFound(f"{reference.repository!r} cannot be the name of a repository: check it") from None
     except HfHubHTTPError as error:

@@ -1,12 +1,15 @@
-"""What `hf:organisation/repository/file@revision` means; asks nobody."""
+"""What `hf:organisation/repository/file@revision` and HF_ENDPOINT mean; asks nobody."""
 
+import os
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from mkllm.builder.errors import ModelNotFound
+from mkllm.builder.errors import HubFailure, ModelNotFound
 
 PREFIX = "hf:"
 FORM = "write hf:organisation/repository/file.gguf, with @revision behind it if you like"
 MAIN = "main"
+ENDPOINT = "HF_ENDPOINT"
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,30 @@ def parse(text: str) -> Reference:
     """The reference that `text` is. Raises ModelNotFound when it has another form."""
     name, at, revision = text.removeprefix(PREFIX).partition("@")
     parts = name.split("/")
-    if len(parts) < 2 or not all(parts) or ".." in parts or (at and not revision):
+    if len(parts) < 2 or not all(parts) or ".." in parts or (at and not revision) or not _is_text(text):
         raise ModelNotFound(f"{text!r} does not name a file on the hub: {FORM}")
     return Reference("/".join(parts[:2]), "/".join(parts[2:]) or None, revision or MAIN)
+
+
+def check_endpoint() -> None:
+    """Raise HubFailure when HF_ENDPOINT is set and is no address; huggingface_hub cannot even be imported with some."""
+    address = os.environ.get(ENDPOINT)
+    if address is not None and not _is_address(address):
+        raise HubFailure(f"{ENDPOINT} is {address!r}, which is no address: unset it, or set it to https://…")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be sent: words of the command line may hold bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

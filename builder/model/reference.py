@@ -1,14 +1,17 @@
 """What MODEL on the command line stands for: `demo`, a local GGUF file, or a file on the hub."""
 
 import difflib
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mkllm.builder.errors import ModelNotFound
 from mkllm.builder.model.facts import facts
-from mkllm.builder.model.hub_reference import PREFIX, parse
+from mkllm.builder.model.hub_reference import PREFIX, check_endpoint, parse
 from mkllm.builder.model.split import NAME, merged, read_parts
 from mkllm.builder.model.weights import Weights
+from mkllm.builder.name import name_after
 from mkllm.builder.progress import Output
 from mkllm.runtime.artifact.manifest import Model
 
@@ -19,7 +22,10 @@ SUFFIX = ".gguf"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where weights came from, as the manifest tells it; `sha256` is what they must have, None if nobody promised."""
+    """Where weights came from, as the manifest tells it.
+
+    `sha256` is what they must have, None if nobody promised; `promised` what files have that are not taken whole.
+    """
 
     reference: str
     source: str
@@ -27,6 +33,7 @@ class Origin:
     revision: str | None = None
     file: str | None = None
     sha256: str | None = None
+    promised: Mapping[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,24 +54,37 @@ def resolve(text: str, output: Output) -> Source:
     if text.startswith(PREFIX):
         return _from_hub(text, output)
     path = Path(text)
-    if not path.exists() and not text.endswith(SUFFIX):
+    if _is_missing(path) and not text.endswith(SUFFIX):
         raise ModelNotFound(f"there is no model {text!r}: {_suggestion(path)}")
-    return _source(path, Origin(path.name, "file", file=path.name), _stem(path.name))
+    told = os.fsencode(path.name).decode(errors="replace")
+    return _source(path, Origin(told, "file", file=told), _stem(path.name))
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there is nothing; False where that cannot be seen: opening it will say why."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _from_hub(text: str, output: Output) -> Source:
     reference = parse(text)
+    check_endpoint()
     from mkllm.builder.model.hub import fetch  # half a second of imports that local files do not need
 
     fetched = fetch(reference, output)
-    split = NAME.fullmatch(fetched.path.name)
     origin = Origin(
         reference=text,
         source="hf",
         repository=fetched.repository,
         revision=fetched.revision,
         file=fetched.file,
-        sha256=None if split else fetched.sha256,  # parts were checked one by one
+        sha256=fetched.sha256,
+        promised=fetched.promised,
     )
     return _source(fetched.path, origin, _stem(fetched.path.name))
 
@@ -72,7 +92,7 @@ def _from_hub(text: str, output: Output) -> Source:
 def _source(path: Path, origin: Origin, name: str) -> Source:
     parts = read_parts(path)
     tensors = [tensor for part in parts for tensor in part.tensors]
-    return Source(parts[0].path, merged(parts), facts(parts[0], tensors), origin, name)
+    return Source(parts[0].path, merged(parts), facts(parts[0], tensors), origin, name_after(name))
 
 
 def _stem(name: str) -> str:
@@ -82,7 +102,7 @@ def _stem(name: str) -> str:
 
 
 def _suggestion(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path()
+    folder = path.parent if os.path.isdir(path.parent) else Path()
     try:
         known = [DEMO, *sorted(str(found) for found in folder.glob(f"*{SUFFIX}"))]
     except OSError:

@@ -1,5 +1,6 @@
 """GGUF models split into files `-00001-of-0000N.gguf`: finds the parts and makes one GGUF of them while it is read."""
 
+import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -30,8 +31,8 @@ def read_parts(path: Path) -> list[Gguf]:
     names = part_names(path.name)
     if len(names) == 1:
         return [_whole(read_gguf(path))]
-    missing = [name for name in names if not path.with_name(name).exists()]
-    if missing and path.exists():
+    missing = [name for name in names if not os.path.exists(path.with_name(name))]
+    if missing and os.path.exists(path):
         raise ModelNotFound(
             f"{str(path)!r} is one of {len(names)} parts, and {missing[0]!r} is not beside it: get it too"
         )

@@ -15,7 +15,7 @@ from mkllm.builder.kit.kit import Kit
 
 SECONDS = 120
 ERROR_LEVEL = 4
-REFUSED = 3
+REFUSED, UNUSABLE = 3, 4
 
 
 def check(kit: Kit, path: Path) -> None:
@@ -31,6 +31,8 @@ def check(kit: Kit, path: Path) -> None:
         raise _refused(path, f"it was still reading after {SECONDS} s") from None
     if done.returncode == REFUSED:
         raise _refused(path, done.stdout.strip() or "it gives no reason")
+    if done.returncode == UNUSABLE:
+        raise NoKit(done.stdout.strip())
     if done.returncode < 0:
         raise _refused(path, f"it dies of {signal.Signals(-done.returncode).name}")
     if done.returncode:
@@ -47,10 +49,14 @@ def _failed(kit: Kit, text: str) -> NoKit:
 
 
 def main(kit: Path, path: Path) -> int:
-    """Load the vocabulary; print the reason and return REFUSED when that fails."""
+    """Load the vocabulary; print the reason and return REFUSED, or UNUSABLE if it is the kit's, when that fails."""
     from mkllm.builder.kit.bindings import load
 
-    library = load(kit)
+    try:
+        library = load(kit)
+    except NoKit as error:
+        print(error)
+        return UNUSABLE
     messages: list[str] = []
 
     def note(level: int, text: bytes, data: object) -> None:

@@ -68,7 +68,9 @@ def test_everything_is_baked_in(mkllm: Run, folder: Path) -> None:
         "--host": "0.0.0.0", "--port": "0",
     }  # fmt: skip
     words = [word for pair in options.items() for word in pair]
-    done = mkllm("build", "model.gguf", *words, "--engine-arg", "--mlock", "--engine-arg=-np 2", "--json")
+    done = mkllm(
+        "build", "model.gguf", *words, "--engine-arg", "--mlock", "--engine-arg=-np", "--engine-arg=2", "--json"
+    )
     made = json.loads(done.stdout)
     assert made["path"] == str(folder / "model") and made["size"] == (folder / "model").stat().st_size
     assert made["manifest"]["name"] == "my model"
@@ -80,7 +82,7 @@ def test_everything_is_baked_in(mkllm: Run, folder: Path) -> None:
         },
         "host": "0.0.0.0",
         "port": 0,
-        "engine_args": ["--mlock", "-np 2"],
+        "engine_args": ["--mlock", "-np", "2"],
     }  # fmt: skip
     with open_artifact(folder / "model") as artifact:
         assert json.loads(artifact.read("mkllm/manifest.json")) == made["manifest"]

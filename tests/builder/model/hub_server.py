@@ -28,13 +28,16 @@ class Repository:
 
 @dataclass
 class Faults:
-    """What goes wrong: how many requests are answered 503, cut after how many bytes (each once), which hash is told."""
+    """What goes wrong: how many requests are answered 503, cut after how many bytes (each once), which hash is told.
+
+    `more` bytes are sent behind the end of every file."""
 
     unavailable: int = 0
     cuts: list[int] = field(default_factory=list)
     told_hash: str | None = None
     no_ranges: bool = False
     plain: bool = False
+    more: int = 0
     status: int = 0
 
 
@@ -146,13 +149,13 @@ class Handler(BaseHTTPRequestHandler):
         if wanted and not self.server.faults.no_ranges:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(data) - start))
+        self.send_header("Content-Length", str(len(data) - start + self.server.faults.more))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.end_headers()
         if self.command == "HEAD":
             return
-        body = data[start:]
+        body = data[start:] + bytes(self.server.faults.more)
         if self.server.faults.cuts:
             body = body[: self.server.faults.cuts.pop(0)]
             self.close_connection = True

@@ -90,12 +90,17 @@ def test_a_repository_with_one_model_needs_no_file(hub: Any, hub_server: Any) ->
 
 
 def test_all_parts_are_fetched(hub: Any, gguf_bytes: Any) -> None:
+    _split(hub, gguf_bytes)
+    source = resolve("hf:org/model/q/big-00002-of-00002.gguf", QUIET)
+    assert source.name == "big" and len(source.weights.files) == 2 and source.model.parameters == 384
+
+
+def _split(hub: Any, gguf_bytes: Any) -> None:
+    """Give the hub a model in two parts, `q/big-…`."""
     files = hub.repositories["org/model"].files
     for number, name in enumerate(("one", "two")):
         keys = {"split__no": number, "split__count": 2, "split__tensors__count": 2} | ({"keys": {}} if number else {})
         files[f"q/big-{number + 1:05}-of-00002.gguf"] = gguf_bytes(tensors={name: ((64, 3), 8)}, **keys)
-    source = resolve("hf:org/model/q/big-00002-of-00002.gguf", QUIET)
-    assert source.name == "big" and len(source.weights.files) == 2 and source.model.parameters == 384
 
 
 def test_a_cut_connection_is_resumed(hub: Any) -> None:
@@ -135,6 +140,19 @@ def test_a_server_without_ranges_starts_again(hub: Any) -> None:
     hub.faults.cuts, hub.faults.no_ranges = [100_000], True
     data = hub.repositories["org/model"].files["sub/other.gguf"]
     assert get("hf:org/model/sub/other.gguf").read_bytes() == data
+
+
+def test_a_server_without_ranges_that_cuts_elsewhere_each_time(hub: Any) -> None:
+    hub.faults.cuts, hub.faults.no_ranges = [300_000, *[100_000, 200_000] * 3], True
+    with pytest.raises(HubFailure, match="the connection was cut after .*, 5 times in a row"):
+        get("hf:org/model/sub/other.gguf")
+
+
+def test_a_server_that_sends_too_much(hub: Any, tmp_path: Path) -> None:
+    hub.faults.more = 30_000_000
+    data = hub.repositories["org/model"].files["sub/other.gguf"]
+    assert get("hf:org/model/sub/other.gguf").read_bytes() == data
+    assert not list(tmp_path.rglob("*-incomplete"))
 
 
 def test_leftovers_that_are_wrong_are_downloaded_again(hub: Any, tmp_path: Path) -> None:
@@ -263,6 +281,16 @@ def test_offline(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert get() == path
     with pytest.raises(HubFailure, match="was not downloaded before, and HF_HUB_OFFLINE is set: unset it to download"):
         get("hf:org/model/sub/other.gguf")
+    with pytest.raises(HubFailure, match="'hf:org/model' names no file, and HF_HUB_OFFLINE is set: name one, or unset"):
+        get("hf:org/model")
+    assert hub.log == []
+
+
+@pytest.mark.parametrize("address", ["http://[", "http://localhost:abc", "http://h:99999", "hub", "http://", ""])
+def test_an_endpoint_that_is_no_address(address: str, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises(HubFailure, match=re.escape(f"HF_ENDPOINT is {address!r}, which is no address: unset it")):
+        resolve(f"hf:org/model/{FILE}", QUIET)
     assert hub.log == []
 
 
@@ -290,6 +318,27 @@ def test_a_damaged_copy_in_the_cache_is_found_when_building(hub: Any, kit_cache:
     (tmp_path / "hf/hub/models--org--model/snapshots" / COMMIT / FILE).unlink()
     made = build(request, QUIET).manifest.provenance
     assert (made.source, made.revision, made.sha256) == ("hf", COMMIT, blob.name)
+
+
+def test_a_damaged_part_in_the_cache_is_found_when_building(
+    hub: Any, kit_cache: Path, tmp_path: Path, gguf_bytes: Any
+) -> None:
+    from mkllm.builder.build import Request, build
+    from mkllm.runtime.artifact.manifest import Defaults
+
+    _split(hub, gguf_bytes)
+    request = Request("hf:org/model/q/big-00001-of-00002.gguf", tmp_path / "out", None, None, Defaults(), False)
+    fetched = fetch(parse(request.model), QUIET)
+    assert fetched.sha256 is None and len(fetched.promised) == 2
+    blob = fetched.path.with_name("big-00002-of-00002.gguf").resolve()
+    data = bytearray(blob.read_bytes())
+    data[-100] ^= 1
+    blob.write_bytes(data)
+    with pytest.raises(WrongHash, match="remove that file and run the command again") as caught:
+        build(request, QUIET)
+    assert repr(str(blob)) in str(caught.value) and not (tmp_path / "out").exists()
+    blob.unlink()
+    assert build(request, QUIET).manifest.provenance.file == "q/big-00001-of-00002.gguf"
 
 
 def test_two_processes_download_once(hub: Any) -> None:

@@ -74,6 +74,11 @@ def test_bindings_that_do_not_work(kit: Kit, small_gguf: Path, tmp_path: Path, m
         check(kit, small_gguf)
 
 
+def test_bindings_that_cannot_be_loaded_say_so_once(kit: Kit, small_gguf: Path) -> None:
+    with pytest.raises(NoKit, match=r"^the bindings of the kit '.*' cannot be loaded \(.*\): build the kit again$"):
+        check(kit, small_gguf)
+
+
 def test_a_reader_that_hangs(kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bindings(tmp_path, monkeypatch, "import time; time.sleep(60)")
     monkeypatch.setattr("mkllm.builder.model.vocabulary.SECONDS", 1.5)

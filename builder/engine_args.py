@@ -1,0 +1,47 @@
+"""Asks the kit's own engine whether it knows the words that are baked in for it; knows no word itself."""
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+
+import click
+
+from mkllm.builder.kit.kit import MEMBERS, Kit
+
+SECONDS = 30
+MISTAKE = re.compile(
+    r'error(?:: invalid argument: (?P<unknown>.*)| while handling argument "(?P<name>.*?)": (?P<why>.*))'
+)
+HERE_ONLY = "file"  # files are to be found where the artifact runs, not here
+
+
+def check(kit: Kit, words: Sequence[str]) -> None:
+    """Raise click.BadParameter for words that every launch would end with; nothing where the engine does not run."""
+    if not words or not (kit.path / "bindings").is_dir():
+        return
+    engine = kit.path / MEMBERS / kit.engine_program
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "MKLLM_"))}
+    try:
+        done = subprocess.run(
+            [str(engine), "serve", *words, "--help"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    found = MISTAKE.search(done.stdout + done.stderr) if done.returncode else None
+    if found and found["unknown"]:
+        raise _wrong(
+            f"the engine does not know {found['unknown']!r}: correct it, and give each word its own --engine-arg"
+        )
+    if found and HERE_ONLY not in found["why"]:
+        raise _wrong(f"the engine does not take what follows {found['name']!r} ({found['why']}): correct it")
+
+
+def _wrong(text: str) -> click.BadParameter:
+    return click.BadParameter(text, param_hint="--engine-arg")

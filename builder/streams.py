@@ -1,0 +1,53 @@
+"""The standard streams of `mkllm`: there even if they were closed, and with a failure of their own."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+
+from mkllm.builder.errors import OutputFailure
+
+MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}  # in the order of their descriptors
+
+
+class Stdout(io.TextIOWrapper):
+    """Standard output. When it cannot be written it raises OutputFailure; an OSError could be about any file."""
+
+    def write(self, text: str) -> int:
+        with self._translated():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._translated():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            reason = (error.strerror or "?").lower()
+            raise OutputFailure(f"the output cannot be written ({reason}): send it somewhere else") from error
+
+
+def prepare() -> None:
+    """Open what is closed (`mkllm … >&-`) on nothing, so that no other file gets its descriptor.
+
+    A path with bytes that are not UTF-8 will be printed as it is.
+    """
+    for name, mode in MODES.items():
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: that of this stream
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, mode, closefd=False))
+    if isinstance(old := sys.stdout, io.TextIOWrapper):
+        encoding, by_line, at_once = old.encoding, old.line_buffering, old.write_through
+        sys.stdout = Stdout(old.detach(), encoding, "surrogateescape", None, by_line, at_once)
+
+
+def drop_output() -> None:
+    """What is still to be written, at the latest when the program ends, has nowhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

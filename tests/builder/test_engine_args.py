@@ -1,0 +1,53 @@
+"""Words for the engine are shown to the engine before they are baked in."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from mkllm.builder import engine_args
+from mkllm.builder.kit.kit import Kit
+
+ENGINE = """#!/bin/sh
+case "$*" in
+*--wrong*) echo "error: invalid argument: --wrong" >&2; exit 1;;
+*many*) printf 'error while handling argument "-np": stoi: no conversion\\n\\nusage:\\n' >&2; exit 1;;
+*/nowhere*) echo 'error while handling argument "--grammar-file": error: failed to open file' >&2; exit 1;;
+*--crash*) kill -SEGV $$;;
+"serve "*" --help") exit 0;;
+esac
+exit 3
+"""
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Kit:
+    engine = tmp_path / "members/native/engine"
+    engine.parent.mkdir(parents=True)
+    engine.write_text(ENGINE)
+    engine.chmod(0o755)
+    (tmp_path / "bindings").mkdir()
+    return Kit(tmp_path, "id", "linux-x86_64", {}, "2.17", "native/engine", (), (), {})
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--wrong"], "the engine does not know '--wrong': correct it, and give each word its own --engine-arg"),
+        (["-np", "many"], "the engine does not take what follows '-np' (stoi: no conversion): correct it"),
+    ],
+)
+def test_a_word_that_every_launch_would_end_with_is_refused(kit: Kit, words: list[str], sentence: str) -> None:
+    with pytest.raises(click.BadParameter) as failure:
+        engine_args.check(kit, words)
+    assert failure.value.message == sentence
+
+
+@pytest.mark.parametrize("words", [["-np", "2"], ["--grammar-file", "/nowhere"], ["--crash"], []])
+def test_the_rest_is_for_the_machine_where_it_runs(kit: Kit, words: list[str]) -> None:
+    engine_args.check(kit, words)
+
+
+def test_an_engine_for_another_machine_is_not_asked(kit: Kit) -> None:
+    (kit.path / "bindings").rmdir()
+    engine_args.check(kit, ["--wrong"])
