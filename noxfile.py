@@ -45,9 +45,16 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def kit(session: nox.Session) -> None:
-    """Build the kit for this machine's system, or find it in the cache."""
+    """Build the kit for this machine's system, or find it in the cache; what was compiled stays for the next change."""
     install(session)
-    session.run("mkllm", "kit", "build", *session.posargs, env=CACHE)
+    session.run("mkllm", "kit", "build", "--keep-work", *session.posargs, env=CACHE)
+
+
+@nox.session
+def pins(session: nox.Session) -> None:
+    """Write the hashes of the wheels that are frozen into builder/kit/pins.toml, after a version was changed there."""
+    install(session)
+    session.run("python", "-m", "mkllm.builder.kit.repin", "builder/kit/pins.toml")
 
 
 @nox.session

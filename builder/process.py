@@ -1,14 +1,20 @@
 """The one place that runs other programs: logs what they print, shows it only on failure; knows no tool by name."""
 
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from mkllm.builder.errors import MissingTool, NoSpace, ToolFailed
 
 TAIL_LINES = 12
+GRACE = 10.0  # seconds that a program has to end what it started, before it is ended by force
+ROUNDS = 5
 
 
 def run(
@@ -22,6 +28,7 @@ def run(
     """Run a program to its end and return what it printed (both streams, in order).
 
     Every line goes to `log` and to `on_line` as it comes. `env` is added to this process's environment.
+    Whatever interrupts it, a signal above all, also ends the program and all that it started.
     Raises MissingTool when there is no such program, NoSpace when it ran into a full disk, ToolFailed (with the last
     lines it printed) when it ended with another error.
     """
@@ -39,7 +46,7 @@ def run(
                 if on_line:
                     on_line(line.rstrip("\n"))
         except BaseException:
-            process.kill()
+            _end(process)
             raise
     if process.returncode:
         raise _failure(words, process.returncode, lines, log)
@@ -58,11 +65,40 @@ def _start(words: list[str], cwd: Path | None, env: Mapping[str, str] | None) ->
             text=True,
             errors="replace",
             bufsize=1,
+            start_new_session=True,
         )
     except FileNotFoundError:
         raise MissingTool(f"the program {words[0]!r} is missing: install it, or put it on PATH") from None
     except PermissionError:
         raise MissingTool(f"the program {words[0]!r} may not be executed: check its permissions") from None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the program with all that it started, which is its session: ninja, for one, gives each compiler a process
+    group of its own, and ends them itself when it is asked to end."""
+    try:
+        _signal(_session(process.pid), signal.SIGTERM)
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        for _ in range(ROUNDS):
+            _signal(_session(process.pid), signal.SIGKILL)
+
+
+def _session(leader: int) -> list[int]:
+    members = []
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == leader:
+                members.append(pid)
+    return members
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
 
 
 def _failure(words: list[str], status: int, lines: list[str], log: IO[str] | None) -> Exception:

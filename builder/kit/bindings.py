@@ -29,9 +29,7 @@ def load(kit_dir: Path, native: Path | None = None) -> ModuleType:
         try:
             _loaded[place] = _import(place, native or place / "members" / "native")
         except (OSError, RuntimeError, ImportError) as error:
-            raise NoKit(
-                f"the bindings of the kit {str(kit_dir)!r} cannot be loaded ({error}): build the kit again"
-            ) from None
+            raise _unusable(kit_dir, error) from None
     return _loaded[place]
 
 
@@ -44,6 +42,15 @@ def load_backend(kit_dir: Path, variant: str, native: Path | None = None) -> Non
     function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_void_p
     if not function(os.fsencode(path)):
         raise NoKit(f"{str(path)!r} cannot be loaded on this machine: choose another variant, or build the kit again")
+
+
+def _unusable(kit: Path, error: Exception) -> NoKit:
+    if os.path.isdir(kit) and os.statvfs(kit).f_flag & os.ST_NOEXEC:
+        return NoKit(
+            f"the kit {str(kit)!r} lies on a file system from which nothing may be executed (noexec): "
+            "set MKLLM_CACHE to a folder on another one and run `mkllm kit build`"
+        )
+    return NoKit(f"the bindings of the kit {str(kit)!r} cannot be loaded ({error}): build the kit again")
 
 
 def _import(kit: Path, native: Path) -> ModuleType:

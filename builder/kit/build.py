@@ -38,24 +38,25 @@ class Share:
         self.whole.progress(self.start + self.length * min(fraction, 1.0))
 
 
-def build_kit(target: str, variants: str, report: Report) -> Kit:
-    """Build what is missing of the kit and return it; `variants` is `all` or `host`."""
+def build_kit(target: str, variants: str, report: Report, keep_work: bool = False) -> Kit:
+    """Build what is missing of the kit and return it; `variants` is `all` or `host`. With `keep_work` the folders of
+    intermediate files stay, so that a changed part is built quickly."""
     if target not in TARGETS:
         raise NoKit(f"there is no recipe for the target {target!r}: choose {' or '.join(TARGETS)}")
     report.step("fetching the pinned sources")
     llama, installer = fetch(sdist("llama-cpp-python"), report.log), fetch(sdist("pyinstaller"), report.log)
     parts = (native.part(variants, llama), web.part(llama), bootloader.part(installer), runtime_pkg.part())
-    folders = _build_all(parts, report)
+    folders = _build_all(parts, report, keep_work)
     report.step("putting the kit together")
     return compose(target, parts, folders, _facts(parts, folders))
 
 
-def _build_all(parts: Sequence[Part], report: Report) -> list[Path]:
+def _build_all(parts: Sequence[Part], report: Report, keep_work: bool) -> list[Path]:
     missing = sum(part.weight for part in parts if not is_built(part)) or 1.0
     folders, done = [], 0.0
     for part in parts:
         length = 0.0 if is_built(part) else part.weight / missing
-        folders.append(build_part(part, Share(report, done, length)))
+        folders.append(build_part(part, Share(report, done, length), keep_work))
         done += length
         report.progress(done)
     return folders

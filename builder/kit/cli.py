@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from mkllm.builder.commands.common import common_options, output
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.version import version
 
@@ -28,31 +29,42 @@ def kit() -> None:
 @click.option(
     "--wheel", "folder", type=click.Path(file_okay=False, path_type=Path), help="Also write it as a wheel here."
 )
-def build(target: str, variants: str, folder: Path | None) -> None:
+@click.option(
+    "--keep-work", is_flag=True, help="Keep intermediate files (1 GB), for building a changed part again quickly."
+)
+@common_options
+def build(target: str, variants: str, folder: Path | None, keep_work: bool) -> None:
     """Build the kit, or what is missing of it. An interrupted build goes on where it ended."""
     from mkllm.builder.kit.build import build_kit
     from mkllm.builder.kit.report import kit_report
-    from mkllm.builder.kit.wheel import write_wheel
+    from mkllm.builder.kit.wheel import check_folder, write_wheel
 
-    with kit_report() as report:
-        made = build_kit(target, variants, report)
-    click.echo(f"kit {made.id} for {made.target}: {made.path}")
     if folder:
-        click.echo(f"wheel: {write_wheel(made, version('mkllm'), folder)}")
+        check_folder(folder)
+    with kit_report(output().quiet) as report:
+        made = build_kit(target, variants, report, keep_work)
+    wheel = write_wheel(made, version(), folder) if folder else None
+    if not output().quiet:
+        click.echo(f"kit {made.id} for {made.target}: {made.path}")
+        if wheel:
+            click.echo(f"wheel: {wheel}")
 
 
 @kit.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options
 def list_kits(as_json: bool) -> None:
-    """List the kits on this machine, the one in use marked."""
+    """List the kits on this machine, the one in use marked; a damaged one is named on standard error."""
     from mkllm.builder.kit.store import all_kits, current_kits
 
-    kits, used = all_kits(), current_kits()
+    (kits, damaged), used = all_kits(), current_kits()
+    for failure in damaged.values():
+        click.echo(f"not listed: {failure}", err=True)
     if as_json:
         click.echo(json.dumps([{**_facts(found), "in_use": found.path in used} for found in kits], indent=2))
         return
     if not kits:
-        click.echo("no kits on this machine: run `mkllm kit build`")
+        click.echo("no whole kit on this machine: run `mkllm kit build`")
         return
     table = Table("", "kit", "target", "llama.cpp", "size", "CPU variants", box=None)
     for found in kits:
@@ -64,6 +76,7 @@ def list_kits(as_json: bool) -> None:
 @kit.command()
 @click.argument("kit_id", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@common_options
 def show(kit_id: str | None, as_json: bool) -> None:
     """Show one kit: the one in use, or the one whose id begins with KIT_ID. Its files are verified first."""
     from mkllm.builder.kit.store import choose_kit

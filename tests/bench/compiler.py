@@ -2,7 +2,8 @@
 
     python tests/bench/compiler.py --out spec/compiler.md
 
-Needs the work folder of a native part that was built here (`mkllm kit build`), g++ and gcc. One CPU variant is compiled
+Needs the work folder of a native part that was built here (`mkllm kit build --keep-work`; of one that is built already
+nothing is compiled: remove its folder from `parts` in the cache first), g++ and gcc. One CPU variant is compiled
 again with gcc's and with any other flags (`--also NAME='FLAGS'`), from the same sources with the same commands; as a
 module is loaded through a C interface, the same engine runs them all. Runs are interleaved: in every round each
 contestant runs once, in turning order, and is compared with the others of the same round.

@@ -2,8 +2,10 @@
 
 import io
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mkllm.builder.errors import MissingTool, NoSpace, ToolFailed
@@ -57,12 +59,54 @@ def test_a_full_disk_has_its_own_error() -> None:
         run(python("raise OSError(28, 'No space left on device')"))
 
 
-def test_an_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
+DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+FAMILY = """
+import os, subprocess, sys, time
+wait = "import time; time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", wait])
+other_group = subprocess.Popen([sys.executable, "-c", wait], process_group=0)
+print(os.getpid(), child.pid, other_group.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_an_interrupted_run_leaves_no_process(deaf: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the program nor what it started, whether it does as it is asked or not."""
+    monkeypatch.setattr("mkllm.builder.process.GRACE", 0.3)
+    seen: list[int] = []
+
+    def stop(line: str) -> None:
+        seen.extend(map(int, line.split()))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(python((DEAF if deaf else "") + FAMILY), on_line=stop)
+    assert len(seen) == 3
+    end = time.monotonic() + 5
+    while [pid for pid in seen if is_alive(pid)] and time.monotonic() < end:
+        time.sleep(0.01)
+    assert [pid for pid in seen if is_alive(pid)] == []
+
+
+def is_alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_an_interrupted_program_may_end_in_its_own_way(tmp_path: Path) -> None:
     def stop(line: str) -> None:
         raise KeyboardInterrupt
 
-    code = f"import os,time; print(os.getpid(), flush=True); time.sleep(30); open({str(tmp_path / 'x')!r}, 'w')"
-    seen: list[str] = []
+    code = f"""
+import signal, sys, time
+def end(*_):
+    time.sleep(0.1)
+    open({str(tmp_path / "ended")!r}, "w").close()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(60)
+"""
     with pytest.raises(KeyboardInterrupt):
-        run(python(code), on_line=lambda line: (seen.append(line), stop(line))[0])
-    assert not Path(f"/proc/{seen[0]}").exists()
+        run(python(code), on_line=stop)
+    assert (tmp_path / "ended").exists()

@@ -92,6 +92,7 @@ class SilentReport:
 
     def __init__(self) -> None:
         self.log = io.StringIO()
+        self.log.name = "kit-build.log"  # type: ignore[attr-defined]
 
     def step(self, text: str) -> None:
         self.log.write(text)

@@ -72,6 +72,35 @@ def test_sizes_are_always_checked_and_hashes_the_first_time(folder: Path) -> Non
         Kit.read(folder).verify()
 
 
+def test_a_cache_that_cannot_be_written(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of what was verified is a convenience: without it everything is hashed each time."""
+    (tmp_path / "file").touch()
+    for cache in (tmp_path / "file", Path("/proc/none")):
+        monkeypatch.setenv("MKLLM_CACHE", str(cache))
+        check_without_memory(folder)
+
+
+def test_no_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MKLLM_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    check_without_memory(folder)
+
+
+def homeless() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def check_without_memory(folder: Path) -> None:
+    library = folder / "members/native/libllama.so"
+    saved = library.read_bytes()
+    Kit.read(folder).verify()
+    library.write_bytes(b"X" + saved[1:])
+    with pytest.raises(NoKit, match="'members/native/libllama.so'"):
+        Kit.read(folder).verify()
+    library.write_bytes(saved)
+
+
 def test_a_copy_elsewhere_is_verified_anew(folder: Path, tmp_path: Path) -> None:
     Kit.read(folder).verify()
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))

@@ -1,12 +1,14 @@
 """The runtime part's own steps; the frozen runtime itself is tried end to end."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mkllm.builder.errors import MissingTool, ToolFailed
+from mkllm.builder.errors import MissingTool, ToolFailed, WrongHash
 from mkllm.builder.kit import runtime_pkg
+from mkllm.builder.kit.part import Report
 from mkllm.builder.kit.pkg import read_pkg
 from mkllm.builder.kit.runtime_licenses import write_licenses
 
@@ -34,6 +36,22 @@ def test_key_is_stable_and_depends_on_the_runtime(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "cli.py").write_text("def main(): ...\n")
     monkeypatch.setattr(runtime_pkg, "runtime_folder", lambda: tmp_path)
     assert runtime_pkg.part().key != before.key
+
+
+def test_a_package_of_another_hash_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silent_report: Report, put_wheel: Callable[[str], str]
+) -> None:
+    table = {"runtime": {"tiny": "1.0"}, "freezer": {}, "sdist": {"pyinstaller": {"version": "1.0"}}}
+    found = put_wheel("pyinstaller")
+    hashes = {"tiny": [put_wheel("tiny")], "pyinstaller": ["0" * 64]}
+    monkeypatch.setattr(runtime_pkg, "pins", lambda: {**table, "wheels": hashes})
+    with pytest.raises(WrongHash, match=f"'pyinstaller==1.0' arrived with the SHA-256 {found}"):
+        runtime_pkg.make_environment(tmp_path / "environment", silent_report)
+    packages = runtime_pkg.site_packages(tmp_path / "environment")
+    assert list(packages.iterdir()) == []
+    hashes["pyinstaller"] = [found]
+    runtime_pkg.make_environment(tmp_path / "environment", silent_report)
+    assert {path.name for path in packages.iterdir()} >= {"tiny-1.0.dist-info", "pyinstaller-1.0.dist-info"}
 
 
 def test_repacked(frozen: Path, tmp_path: Path) -> None:

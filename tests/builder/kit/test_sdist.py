@@ -3,7 +3,9 @@
 import hashlib
 import io
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -32,10 +34,11 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def put_sdist(folder: Path) -> str:
+def put_sdist(folder: Path, more: Mapping[str, bytes] = MappingProxyType({})) -> str:
+    files = {"pyproject.toml": PYPROJECT, "PKG-INFO": b"Name: tiny-source\nVersion: 1.0\n", **more}
     path = folder / "tiny_source-1.0.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
-        for name, data in {"pyproject.toml": PYPROJECT, "PKG-INFO": b"Name: tiny-source\nVersion: 1.0\n"}.items():
+        for name, data in files.items():
             entry = tarfile.TarInfo(f"tiny_source-1.0/{name}")
             entry.size, entry.mtime = len(data), 1000
             tar.addfile(entry, io.BytesIO(data))
@@ -58,9 +61,29 @@ def test_a_damaged_one_in_the_cache_is_fetched_again(index: Path) -> None:
 
 def test_another_file_is_refused_and_not_kept(index: Path, tmp_path: Path) -> None:
     put_sdist(index)
-    with pytest.raises(WrongHash, match="not the pinned 0000"):
+    with pytest.raises(WrongHash, match="not a pinned one"):
         fetch(Sdist("tiny-source", "1.0", "0" * 64))
-    assert list((tmp_path / "cache" / "downloads").iterdir()) == []
+    assert [path.name for path in (tmp_path / "cache" / "downloads").iterdir()] == [".lock"]
+
+
+def test_nothing_of_another_file_is_run(index: Path, tmp_path: Path) -> None:
+    """pip asks a source's own build backend for its name and version: not before the hash is right."""
+    ran = tmp_path / "ran"
+    backend = f"open({str(ran)!r}, 'w').close()\nfrom setuptools.build_meta import *\n".encode()
+    project = PYPROJECT.replace(b"setuptools.build_meta", b'own"\nbackend-path = ["."]#')
+    found = put_sdist(index, {"pyproject.toml": project, "own.py": backend})
+    with pytest.raises(WrongHash, match=f"'tiny-source==1.0' arrived with the SHA-256 {found}"):
+        fetch(Sdist("tiny-source", "1.0", "0" * 64))
+    assert not ran.exists()
+    fetch(Sdist("tiny-source", "1.0", found))
+    assert ran.exists()
+
+
+def test_what_a_killed_download_left_is_removed(index: Path, tmp_path: Path) -> None:
+    stale = tmp_path / "cache/downloads/.new-tiny-source-x"
+    stale.mkdir(parents=True)
+    fetch(Sdist("tiny-source", "1.0", put_sdist(index)))
+    assert not stale.exists()
 
 
 def test_a_failed_download_says_what_to_do(index: Path) -> None:

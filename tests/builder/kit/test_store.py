@@ -81,6 +81,31 @@ def test_a_failed_build_leaves_no_part_but_its_work() -> None:
     assert attempts == [0, 1] and is_built(part)
 
 
+def test_work_is_removed_once_the_part_is_whole_unless_it_is_to_be_kept(tmp_path: Path) -> None:
+    def built(text: str, keep_work: bool) -> list[str]:
+        def build(work: Path, out: Path, report: Report) -> None:
+            (work / text).touch()
+
+        build_part(Part("flaky", {"text": text}, build, 1.0), Silent(), keep_work)
+        return sorted(path.name for path in (tmp_path / "cache/work").glob("flaky/*"))
+
+    assert built("a", True) == ["a"]
+    assert built("b", True) == ["a", "b"]
+    assert built("c", False) == []
+
+
+def test_what_a_killed_build_left_is_removed(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    stale = [cache / "parts/.new-native-x", cache / "kits/.new-kit-x"]
+    of_another = cache / "parts/.new-other-x"
+    for folder in (*stale, of_another):
+        (folder / "out").mkdir(parents=True)
+    part = writing("a", [])
+    compose("linux-x86_64", [part], [build_part(part, Silent())], FACTS)
+    assert [path for path in (*stale, of_another) if path.exists()] == [of_another]
+    assert sorted(path.name for path in (cache / "parts").iterdir()) == [".new-other-x", f"native-{part.key}"]
+
+
 def test_a_damaged_part_is_built_again() -> None:
     calls: list[str] = []
     part = writing("a", calls)
@@ -101,7 +126,7 @@ def test_kits_are_named_by_their_content() -> None:
     assert not list(kits[0].path.rglob(".complete"))
     kits[0].verify()
     assert find_kit("linux-x86_64").id == kits[2].id
-    assert {kit.id for kit in all_kits()} == {kits[0].id, kits[2].id}
+    assert {kit.id for kit in all_kits()[0]} == {kits[0].id, kits[2].id}
     assert choose_kit(None).id == kits[2].id and choose_kit(kits[0].id[:9]).id == kits[0].id
 
 
@@ -111,6 +136,22 @@ def test_a_damaged_kit_is_found() -> None:
     (kit.path / "runtime.pkg").write_text("Xruntime.pkg")
     with pytest.raises(NoKit, match="runtime.pkg"):
         kit.verify()
+
+
+def test_a_damaged_kit_is_set_apart() -> None:
+    kits = []
+    for text in ("a", "b"):
+        part = writing(text, [])
+        kits.append(compose("linux-x86_64", [part], [build_part(part, Silent())], FACTS))
+    (kits[0].path / "kit.json").write_text("{")
+    good, damaged = all_kits()
+    assert [kit.id for kit in good] == [kits[1].id] == [choose_kit(None).id]
+    assert "kit.json is not as it was written" in str(damaged[kits[0].path])
+    with pytest.raises(NoKit, match=f"{kits[0].id}' is damaged"):
+        choose_kit(kits[0].id[:9])
+    (kits[1].path / "kit.json").write_text("{")
+    with pytest.raises(NoKit, match=f"{kits[1].id}' is damaged"):
+        choose_kit(None)
 
 
 def test_two_parts_may_give_the_same_file_but_not_different_ones() -> None:

@@ -1,0 +1,60 @@
+"""Writes the SHA-256 of the wheels that are frozen into artifacts into pins.toml, for the versions that it names.
+
+`nox -s pins` runs it after a version was changed. It believes the index that pip is set up with; what it wrote is what
+every kit is held to afterwards.
+"""
+
+import itertools
+import re
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+from mkllm.builder.kit.pins import frozen_versions
+from mkllm.builder.kit.sdist import sha256
+from mkllm.builder.process import run
+
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+PLATFORMS = [f"manylinux{version}_x86_64" for version in ("1", "2010", "2014", "_2_17", "_2_28", "_2_34")]
+TABLE = "[wheels]\n"
+
+
+def repin(path: Path) -> None:
+    """Write the table `[wheels]`, the last one of that file, anew."""
+    text = path.read_text("utf-8")
+    before, table, _ = text.partition(TABLE)
+    assert table, f"{path} has no {TABLE.strip()}"
+    versions = frozen_versions(tomllib.loads(text))
+    with tempfile.TemporaryDirectory(prefix="mkllm-") as folder:
+        _download(versions, Path(folder))
+        path.write_text(before + TABLE + _lines(versions, sorted(Path(folder).iterdir())), "utf-8")
+
+
+def _download(versions: dict[str, str], folder: Path) -> None:
+    """Every wheel that pip may choose: where a package has several for one Python, the order of platforms decides."""
+    wanted = [f"{name}=={version}" for name, version in versions.items()]
+    words: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+    for python, platforms in itertools.product(PYTHONS, (PLATFORMS, PLATFORMS[::-1])):
+        system = [word for platform in platforms for word in ("--platform", platform)]
+        run([*words, "--only-binary", ":all:", "--python-version", python, *system, *wanted])
+
+
+def _lines(versions: dict[str, str], wheels: list[Path]) -> str:
+    lines = []
+    for name in sorted(versions):
+        own = [path for path in wheels if _normal(path.name.split("-")[0]) == _normal(name)]
+        lines += [f"{name} = [", *(f'    "{sha256(path)}", # {_tags(path)}' for path in own), "]"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _tags(wheel: Path) -> str:
+    return "-".join(wheel.stem.split("-")[-3:])
+
+
+if __name__ == "__main__":
+    repin(Path(sys.argv[1]))
