@@ -24,7 +24,7 @@ from mkllm.builder.process import run
 HERE = Path(__file__).parent
 PROJECT = HERE / "native"
 TARGET = "linux-x86_64"
-PROJECT_FILES = ("CMakeLists.txt", "shim.cpp")
+PROJECT_FILES = ("CMakeLists.txt", "shim.cpp", "shuffle.h")
 ENGINE = "mkllm-engine"
 LIBRARIES = ("libggml-base.so", "libggml.so")
 BINDINGS = ("llama_cpp.py", "_ctypes_extensions.py", "py.typed")

@@ -83,8 +83,16 @@ def _command(entry: Mapping[str, str], compilers: tuple[str, str], flags: str, o
     words = [word for word in shlex.split(entry["command"]) if not word.startswith("-W")]
     source = Path(entry["file"])
     words[0] = compilers[0] if source.suffix == ".c" else compilers[1]
+    if compilers[0] == GCC:
+        words = _without_pairs(words, ("-mllvm", "-include"))  # what is applied for clang
     words[words.index("-o") + 1] = str(out / f"{source.parent.name}-{source.name}.o")
     return [*words, *shlex.split(flags)]
+
+
+def _without_pairs(words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The words without those named and what follows each."""
+    pairs = zip(["", *words], words, strict=False)
+    return [word for before, word in pairs if not {before, word} & set(names)]
 
 
 def measure(

@@ -14,7 +14,8 @@ from measure import engine_of, free_port, median, report, rss, served
 
 from mkllm.builder.kit.store import find_kit
 
-FLAGS = ["--ctx-size", "2048", "--threads", "2", "--parallel", "1", "--no-repack"]
+FLAGS = ["--ctx-size", "2048", "--threads", "2", "--parallel", "1"]
+ENGINE_FLAGS = ["--no-repack"]
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,14 @@ class Sample:
 
 def direct(engine: Path, model: Path) -> Sample:
     port = free_port()
-    args = [engine, "serve", "-m", model, "--host", "127.0.0.1", "--port", str(port), *FLAGS]
+    args = [engine, "serve", "-m", model, "--host", "127.0.0.1", "--port", str(port), *FLAGS, *ENGINE_FLAGS]
     with served(args, port) as started:
         return Sample(started.port_up, started.ready, rss(started.process), 0)
 
 
 def packed(artifact: Path) -> Sample:
     port = free_port()
-    with served([artifact, "--no-browser", "--port", str(port), "--", *FLAGS], port) as started:
+    with served([artifact, "--no-browser", "--port", str(port), *FLAGS, "--", *ENGINE_FLAGS], port) as started:
         engine = engine_of(started.process)
         others = [process for process in _tree(started.process) if process.pid != engine.pid]
         return Sample(started.port_up, started.ready, rss(engine), sum(rss(process) for process in others))
@@ -70,7 +71,7 @@ def _report(model: Path, pairs: list[tuple[Sample, Sample]]) -> None:
     rows.append(["added by the artifact (median of the pairs)", "", f"{added:.2f} s"])
     size = model.stat().st_size / 1e9
     text = (
-        f"A {size:.2f} GB model, page cache warm, {len(pairs)} pairs in turn, medians, flags `{' '.join(FLAGS)}`. "
+        f"A {size:.2f} GB model, page cache warm, {len(pairs)} pairs in turn, medians, flags `{' '.join([*FLAGS, *ENGINE_FLAGS])}`. "
         "Both run the same engine; resident counts shared pages too."
     )
     report(f"launch-{model.stem}", f"Launch of {model.stem}", text, ["", "llama-server", "artifact"], rows)
