@@ -27,7 +27,7 @@ def hardened(demo: Path) -> Run:
         mounts = "".join(f"mount -t tmpfs -o {options} none {place}\n" for place in places)
         prepared = f"mount -t tmpfs none /mnt; cp '{demo}' /mnt/demo; mount -o remount,ro /mnt\n{mounts}"
         text = f"{prepared}export PLACES='{' '.join(places)}'; cd /mnt\n{script}"
-        env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+        env = {"PATH": os.environ["PATH"], "HOME": "/dev/null/home"}
         return subprocess.run([*words, "bash", "-c", text], env=env, capture_output=True, text=True, timeout=120)
 
     return run

@@ -31,7 +31,7 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str,
     runtime's files in, or with a temporary folder alone."""
     for name in ("home", "temporary"):
         (tmp_path / name).mkdir()
-    home = str(tmp_path / "home") if request.param == "cache" else "/nonexistent"
+    home = str(tmp_path / "home") if request.param == "cache" else "/dev/null/home"
     yield {"HOME": home, "TMPDIR": str(tmp_path / "temporary"), "XDG_CACHE_HOME": "", "XDG_RUNTIME_DIR": ""}
 
 
@@ -116,7 +116,7 @@ def test_folders_of_others_are_never_touched(demo: Path, serve: Any, tmp_path: P
     abandoned = tmp_path / "mkllm-4-abcdef" / "_MEI0123456789abcd"
     abandoned.mkdir(parents=True)
     before = {path for path in tmp_path.rglob("precious")}
-    places = {"HOME": "/nonexistent", "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": "", "XDG_RUNTIME_DIR": ""}
+    places = {"HOME": "/dev/null/home", "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": "", "XDG_RUNTIME_DIR": ""}
     with serve(demo, env=places):
         assert not abandoned.exists()
     assert {path for path in tmp_path.rglob("precious")} == before and len(before) == 5

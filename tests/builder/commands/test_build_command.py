@@ -209,7 +209,7 @@ def test_without_permission(mkllm: Run, folder: Path, kit_cache: Path, tmp_path:
         (place / "secret.gguf").touch(mode=0o600)
         (place / "shut").mkdir(mode=0o700)
         user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *COMMAND]
-        environment = os.environ | {"MKLLM_CACHE": str(place / "cache"), "HOME": "/nonexistent"}
+        environment = os.environ | {"MKLLM_CACHE": str(place / "cache"), "HOME": "/dev/null/home"}
 
         def run(*words: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run([*user, *words], cwd=place, env=environment, capture_output=True, text=True)

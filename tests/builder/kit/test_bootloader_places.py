@@ -98,7 +98,7 @@ def test_xdg_cache_home(sandbox: Any) -> None:
     assert facts(sandbox.run("facts", XDG_CACHE_HOME=str(other)))["home"] == str(other / "mkllm/runtime" / HOME_NAME)
 
 
-@pytest.mark.parametrize("home", [None, "", "relative", "/nonexistent"])
+@pytest.mark.parametrize("home", [None, "", "relative", "/dev/null/home"])
 def test_without_a_home_of_the_user(sandbox: Any, home: str | None) -> None:
     seen = facts(sandbox.run("facts", HOME=home))
     assert seen["env"]["MKLLM_HOME_KIND"] == "temporary" and seen["env"]["MKLLM_GUARDIAN_FD"].isdigit()
