@@ -70,8 +70,9 @@ def _report(model: Path, pairs: list[tuple[Sample, Sample]]) -> None:
     rows = [list(row) for row in zip(names, column(0), column(1), strict=True)]
     rows.append(["added by the artifact (median of the pairs)", "", f"{added:.2f} s"])
     size = model.stat().st_size / 1e9
+    flags = " ".join([*FLAGS, *ENGINE_FLAGS])
     text = (
-        f"A {size:.2f} GB model, page cache warm, {len(pairs)} pairs in turn, medians, flags `{' '.join([*FLAGS, *ENGINE_FLAGS])}`. "
+        f"A {size:.2f} GB model, page cache warm, {len(pairs)} pairs in turn, medians, flags `{flags}`. "
         "Both run the same engine; resident counts shared pages too."
     )
     report(f"launch-{model.stem}", f"Launch of {model.stem}", text, ["", "llama-server", "artifact"], rows)
