@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mkllm.builder.errors import BuilderFailure, UnusableModel
 from mkllm.builder.kit.kit import MEMBERS, Kit
+from mkllm.builder.model import digests
 from mkllm.builder.model.weights import Span, Weights
 from mkllm.runtime.artifact import layout
 from mkllm.runtime.artifact.copy import Copier, SourceFailure, write_at
@@ -90,20 +91,25 @@ class _Writer:
         return self._finish(place, blob.sha256, crc)
 
     def _weights(self, weights: Weights, place: Place) -> Member:
+        hashed = digests.known(weights)
         at = place.data
         for segment in weights.segments:
             if isinstance(segment, bytes):
                 self._copier.write(segment, at)
                 at += len(segment)
             else:
-                self._span(segment, at)
+                self._span(segment, at, self._copier.move if hashed else self._copier.copy)
                 at += segment.size
-        return self._finish(place, *self._digest.finish())
+        sha256, crc = self._digest.finish()
+        if hashed:
+            return self._finish(place, *hashed)
+        digests.remember(weights, sha256, crc)
+        return self._finish(place, sha256, crc)
 
-    def _span(self, span: Span, at: int) -> None:
+    def _span(self, span: Span, at: int, copy: Callable[[int, int, int, int], None]) -> None:
         with _closing(span.open()) as source:
             try:
-                self._copier.copy(source, span.offset, span.size, at)
+                copy(source, span.offset, span.size, at)
             except SourceFailure as error:
                 raise UnusableModel(f"the model file {str(span.path)!r} {error}: check it and its disk") from None
             span.check(source)

@@ -36,6 +36,20 @@ class Copier:
             self._progress(count)
             done += count
 
+    def move(self, source: int, offset: int, size: int, at: int) -> None:
+        """The same without hashing, so without reading where the kernel copies. Raises SourceFailure."""
+        done = 0
+        while done < size:
+            count = min(CHUNK, size - done)
+            moved = self._kernel_copy(source, offset + done, count, at + done) if self._by_kernel else 0
+            if moved < count:
+                view = memoryview(bytearray(count - moved))
+                view = view[: _read(source, view, offset + done + moved)]
+                write_at(self._target, view, at + done + moved)
+                moved += len(view)
+            self._progress(moved)
+            done += moved
+
     def write(self, data: bytes, at: int) -> None:
         """Write and hash bytes from memory."""
         for start in range(0, len(data), CHUNK):

@@ -15,6 +15,7 @@ import pytest
 from mkllm.builder.build import Made, Request, make
 from mkllm.builder.errors import NoKit, UnusableModel
 from mkllm.builder.kit.kit import Kit
+from mkllm.builder.model import digests
 from mkllm.builder.model.reference import resolve
 from mkllm.builder.progress import Output
 from mkllm.runtime.artifact.copy import Copier
@@ -25,6 +26,14 @@ from mkllm.runtime.errors import NoSpace, TargetExists
 
 Build = Callable[..., Made]
 QUIET = Output(True)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is remembered of earlier builds is that of this test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("MKLLM_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture
@@ -91,6 +100,76 @@ def test_without_help_of_the_kernel_the_bytes_are_the_same(build: Build, monkeyp
     assert build("three").path.read_bytes() == first
     monkeypatch.delattr(os, "copy_file_range")
     assert build("four").path.read_bytes() == first
+
+
+class TestHashedBefore:
+    """Building from the same file again."""
+
+    @pytest.fixture(autouse=True)
+    def settled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that was just written counts as old."""
+        monkeypatch.setattr(digests, "SETTLED_SECONDS", -3600.0)
+
+    @pytest.fixture
+    def hashed(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """Sizes of what is read and hashed from here on."""
+        sizes: list[int] = []
+        copied = Copier.copy
+
+        def noting(self: Copier, source: int, offset: int, size: int, at: int) -> None:
+            sizes.append(size)
+            copied(self, source, offset, size, at)
+
+        monkeypatch.setattr(Copier, "copy", noting)
+        return sizes
+
+    def test_it_is_only_copied(self, build: Build, small_gguf: Path, hashed: list[int]) -> None:
+        size = small_gguf.stat().st_size
+        first = build("one").path.read_bytes()
+        assert size in hashed
+        hashed.clear()
+        assert build("two").path.read_bytes() == first and size not in hashed
+
+    def test_without_help_of_the_kernel(self, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = build("one").path.read_bytes()
+        monkeypatch.setattr(os, "copy_file_range", lambda *_: 0)
+        assert build("two").path.read_bytes() == first
+
+    def test_another_content_with_the_same_times_is_hashed(
+        self, build: Build, small_gguf: Path, tmp_path: Path, hashed: list[int]
+    ) -> None:
+        model = tmp_path / "model.gguf"
+        data = small_gguf.read_bytes()
+        model.write_bytes(data)
+        times = model.stat().st_atime_ns, model.stat().st_mtime_ns
+        first = build("one", model).manifest
+        model.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        os.utime(model, ns=times)
+        second = build("two", model)
+        assert first.provenance.sha256 != second.manifest.provenance.sha256 and hashed.count(len(data)) == 2
+        with open_artifact(second.path) as artifact:
+            assert verify(artifact) == []
+
+    @pytest.mark.parametrize("text", ["", "{}", "[]", '{"sha256": "short", "crc32": 1}', '{"sha256": 1, "crc32": 1}'])
+    def test_what_was_kept_is_damaged(self, build: Build, own_cache: Path, text: str) -> None:
+        first = build("one").path.read_bytes()
+        (kept,) = (own_cache / "digests").iterdir()
+        kept.write_text(text)
+        assert build("two").path.read_bytes() == first
+
+    def test_a_file_that_was_just_written_is_not_remembered(
+        self, build: Build, small_gguf: Path, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(digests, "SETTLED_SECONDS", 3600.0)
+        (tmp_path / "new.gguf").write_bytes(small_gguf.read_bytes())
+        build(model=tmp_path / "new.gguf")
+        assert not (own_cache / "digests").exists() or not list((own_cache / "digests").iterdir())
+
+    def test_a_cache_that_cannot_be_written_costs_nothing(
+        self, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MKLLM_CACHE", "/dev/null/cache")
+        assert build("one").path.read_bytes() == build("two").path.read_bytes()
 
 
 def test_a_damaged_kit_is_found_while_writing(build: Build, small_kit: Kit, tmp_path: Path) -> None:
