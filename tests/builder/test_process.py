@@ -1,5 +1,6 @@
 """The runner of programs: output, log, and each failure as its own error."""
 
+import contextlib
 import io
 import sys
 import time
@@ -90,7 +91,9 @@ def test_an_interrupted_run_leaves_no_process(deaf: bool, monkeypatch: pytest.Mo
 
 
 def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_an_interrupted_program_may_end_in_its_own_way(tmp_path: Path) -> None:

@@ -19,6 +19,12 @@ import pytest
 STOP_SECONDS = 15
 
 
+def _is_engine(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return "mkllm-engine" in " ".join(process.cmdline()[:1])
+    return False
+
+
 @dataclass(frozen=True)
 class Server:
     """A running artifact: `url` without a path, its first process, and the file where what it prints goes."""
@@ -30,7 +36,7 @@ class Server:
 
     @property
     def engine(self) -> psutil.Process:
-        found = [child for child in self.process.children(recursive=True) if "mkllm-engine" in child.cmdline()[0]]
+        found = [child for child in self.process.children(recursive=True) if _is_engine(child)]
         assert len(found) == 1, self.output.read_text()
         return found[0]
 
