@@ -21,8 +21,8 @@ def requirement(name: str, version: str, hashes: Iterable[str]) -> str:
 def pip(command: Sequence[str | Path], wanted: Iterable[str], log: IO[str] | None = None) -> None:
     """Run pip's `download` or `install`, with options, on requirements; nothing that they need comes with them.
 
-    Raises WrongHash when a file that arrives is not a pinned one, MissingTool without pip, ToolFailed when pip fails
-    otherwise.
+    Raises WrongHash when a file that arrives is not a pinned one, MissingTool without pip or without the backend that
+    a source names, ToolFailed when pip fails otherwise.
     """
     lines: list[str] = []
     with tempfile.NamedTemporaryFile("w", prefix="mkllm-", suffix=".txt") as file:
@@ -36,6 +36,8 @@ def pip(command: Sequence[str | Path], wanted: Iterable[str], log: IO[str] | Non
 
 
 def _translated(text: str) -> Exception | None:
+    if "BackendUnavailable" in text or "Cannot import" in text:
+        return MissingTool("a package that a kit is built with is missing: run `pip install 'mkllm[kit]'`")
     if "No module named pip" in text:
         return MissingTool("pip is missing in this Python: run `python -m ensurepip`")
     if "DO NOT MATCH THE HASHES" in text and (other := OTHER_FILE.search(text)):

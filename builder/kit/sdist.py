@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from mkllm.builder import cache
-from mkllm.builder.errors import MissingTool, ToolFailed
+from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit.pins import Sdist
 from mkllm.builder.kit.pip import pip, requirement
 
@@ -35,20 +35,14 @@ def _download(sdist: Sdist, folder: Path, log: IO[str] | None) -> Path:
     try:
         pip(command, [requirement(sdist.name, sdist.version, [sdist.sha256])], log)
     except ToolFailed as failure:
-        raise _translated(sdist, str(failure)) from None
+        raise ToolFailed(
+            f"the source of {sdist.name} {sdist.version} could not be downloaded: check the network or the index that "
+            f"pip is set up with, or put {sdist.filename!r} into {cache.root() / 'downloads'}\n{failure}"
+        ) from None
     files = [path for path in folder.iterdir() if path.name.endswith(".tar.gz")]
     if len(files) != 1:
         raise ToolFailed(f"pip gave no source distribution of {sdist.name} {sdist.version}: {sorted(map(str, files))}")
     return files[0]
-
-
-def _translated(sdist: Sdist, text: str) -> Exception:
-    if "BackendUnavailable" in text or "Cannot import" in text:
-        return MissingTool(f"the packages that a kit is built with are missing: run `pip install 'mkllm[kit]'`\n{text}")
-    return ToolFailed(
-        f"the source of {sdist.name} {sdist.version} could not be downloaded: check the network or the index that pip "
-        f"is set up with, or put {sdist.filename!r} into {cache.root() / 'downloads'}\n{text}"
-    )
 
 
 def unpack(sdist: Path, folder: Path) -> None:

@@ -2,17 +2,20 @@
 
 import hashlib
 import io
+import re
 import tarfile
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
-from mkllm.builder.errors import ToolFailed, WrongHash
+from mkllm.builder.errors import MissingTool, ToolFailed, WrongHash
 from mkllm.builder.kit.pins import Sdist, sdist
 from mkllm.builder.kit.sdist import fetch, unpack
 
+ROOT = Path(__file__).parents[3]
 PYPROJECT = b"""[build-system]
 requires = ["setuptools"]
 build-backend = "setuptools.build_meta"
@@ -77,6 +80,30 @@ def test_nothing_of_another_file_is_run(index: Path, tmp_path: Path) -> None:
     assert not ran.exists()
     fetch(Sdist("tiny-source", "1.0", found))
     assert ran.exists()
+
+
+def test_a_backend_that_is_not_installed(index: Path) -> None:
+    project = PYPROJECT.replace(b"setuptools.build_meta", b"not_installed.anywhere")
+    pinned = Sdist("tiny-source", "1.0", put_sdist(index, {"pyproject.toml": project}))
+    with pytest.raises(MissingTool, match=r"run `pip install 'mkllm\[kit\]'`"):
+        fetch(pinned)
+
+
+@pytest.mark.parametrize("name", ["llama-cpp-python", "pyinstaller"])
+def test_the_backends_of_the_pinned_sources_come_with_the_extra(name: str) -> None:
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["kit"]
+    with tarfile.open(fetch(sdist(name))) as tar:
+        (project,) = [member for member in tar.getmembers() if re.fullmatch(r"[^/]+/pyproject.toml", member.name)]
+        content = tar.extractfile(project)
+        assert content
+        wanted = tomllib.loads(content.read().decode())["build-system"]["requires"]
+    assert {requirement_name(text) for text in wanted} <= {requirement_name(text) for text in extra}
+
+
+def requirement_name(text: str) -> str:
+    found = re.match(r"[\w.-]+", text)
+    assert found
+    return found[0].lower().replace("_", "-")
 
 
 def test_what_a_killed_download_left_is_removed(index: Path, tmp_path: Path) -> None:
