@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from mkllm.builder import streams
-from mkllm.builder.errors import OutputFailure
+from mkllm.runtime import streams
+from mkllm.runtime.errors import OutputFailure
 
 if TYPE_CHECKING:
     from click import ClickException

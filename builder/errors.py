@@ -33,10 +33,6 @@ class NoSpace(BuilderFailure):
     exit_code = 14
 
 
-class OutputFailure(NoSpace):
-    """Standard output cannot be written."""
-
-
 class HubFailure(BuilderFailure):
     """The model hub refused, failed, or could not be reached."""
 

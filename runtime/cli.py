@@ -1,8 +1,6 @@
 """The artifact's command line, and the one place where its failures are printed; commands are imported when used."""
 
 import contextlib
-import errno
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +10,14 @@ import click
 from click.core import ParameterSource
 from click.exceptions import Exit
 
-from mkllm.runtime import options
-from mkllm.runtime.errors import NoSpace, RuntimeFailure
+from mkllm.runtime import options, streams
+from mkllm.runtime.errors import OutputFailure, RuntimeFailure
 from mkllm.runtime.own_file import own_file, own_name
 from mkllm.runtime.signals import Terminated, raise_on_termination
 
 PIPE_CLOSED = 128 + 13
 INTERRUPTED = 128 + 2
 DEFECT = 1
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @dataclass
@@ -190,10 +187,11 @@ def main(words: Sequence[str]) -> int:
     invocation = Invocation(extra)
     name = own_name()
     raise_on_termination()
+    streams.prepare()
     try:
         return _run(before, name, invocation)
     except BrokenPipeError:
-        _drop_output()
+        streams.drop_output()
         return PIPE_CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -209,14 +207,12 @@ def _run(words: Sequence[str], name: str, invocation: Invocation) -> int:
     except click.ClickException as failure:
         return _report(name, _usage(failure), failure.exit_code, invocation)
     except RuntimeFailure as failure:
+        if isinstance(failure, OutputFailure):
+            streams.drop_output()
         return _report(name, str(failure), failure.exit_code, invocation)
     except BrokenPipeError:
         raise
     except Exception as defect:
-        if isinstance(defect, OSError) and defect.errno in CANNOT_WRITE:
-            _drop_output()
-            text = f"the output cannot be written ({os.strerror(defect.errno).lower()}): send it somewhere else"
-            return _report(name, text, NoSpace.exit_code, invocation)
         text = f"a defect of this program's own: {type(defect).__name__}: {defect}; --debug shows where it happened"
         return _report(name, text, DEFECT, invocation)
 
@@ -227,11 +223,6 @@ def _invoke(words: Sequence[str], name: str, invocation: Invocation) -> int:
         code: int | None = program.invoke(ctx)
         sys.stdout.flush()
         return code or 0
-
-
-def _drop_output() -> None:
-    """What is still to be written, at the latest when the program ends, has nowhere to go."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _usage(failure: click.ClickException) -> str:

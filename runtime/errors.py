@@ -25,6 +25,10 @@ class NoSpace(RuntimeFailure):
     exit_code = 14
 
 
+class OutputFailure(NoSpace):
+    """Standard output cannot be written."""
+
+
 class NotAnArtifact(RuntimeFailure):
     """The file is no artifact, is truncated, or has a newer format than this reader knows."""
 

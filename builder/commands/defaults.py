@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mkllm.builder.text import is_text
 from mkllm.runtime.artifact.engine_words import MODEL, OWN, REASONS, option_name
 from mkllm.runtime.artifact.manifest import Defaults
 
@@ -78,11 +79,9 @@ def _system_prompt(text: str | None) -> str | None:
         path = Path(text[1:])
         name = repr(str(path))
         text = _read_prompt(path)
-    try:
-        length = len(json.dumps(text, ensure_ascii=False).encode())
-    except UnicodeEncodeError:
-        raise click.BadParameter(f"{name} is not UTF-8 text: give a text", param_hint="--system") from None
-    if length > MAX_PROMPT:
+    if not is_text(text):
+        raise click.BadParameter(f"{name} is not UTF-8 text: give a text", param_hint="--system")
+    if len(json.dumps(text, ensure_ascii=False).encode()) > MAX_PROMPT:
         raise _too_long(name)
     return text
 
@@ -117,7 +116,7 @@ def _host(text: str) -> str:
 
 
 def _engine_arg(text: str) -> str:
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
+    if not is_text(text):
         raise click.BadParameter(f"{text!r} is not UTF-8 text: give a text", param_hint="--engine-arg")
     name = option_name(text)
     if own := OWN.get(name):

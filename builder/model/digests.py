@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import time
+from dataclasses import astuple
 from pathlib import Path
 
 from mkllm.builder import cache
@@ -61,6 +62,5 @@ def _file(weights: Weights) -> Path:
 
 
 def _identity(span: Span) -> str:
-    status = os.stat(span.path)
-    seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    return f"file:{seen}:{span.offset}:{span.size};"
+    """The span's stamp, against which the file is compared while it is read, and when anything of it last changed."""
+    return f"file:{astuple(span.stamp)}:{os.stat(span.path).st_ctime_ns}:{span.offset}:{span.size};"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mkllm.builder.errors import HubFailure, ModelNotFound
+from mkllm.builder.text import is_text
 
 PREFIX = "hf:"
 FORM = "write hf:organisation/repository/file.gguf, with @revision behind it if you like"
@@ -30,7 +31,7 @@ def parse(text: str) -> Reference:
     """The reference that `text` is. Raises ModelNotFound when it has another form."""
     name, at, revision = text.removeprefix(PREFIX).partition("@")
     parts = name.split("/")
-    if len(parts) < 2 or not all(parts) or ".." in parts or (at and not revision) or not _is_text(text):
+    if len(parts) < 2 or not all(parts) or ".." in parts or (at and not revision) or not is_text(text):
         raise ModelNotFound(f"{text!r} does not name a file on the hub: {FORM}")
     return Reference("/".join(parts[:2]), "/".join(parts[2:]) or None, revision or MAIN)
 
@@ -48,12 +49,3 @@ def _is_address(text: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         return False
-
-
-def _is_text(text: str) -> bool:
-    """Whether it can be sent: words of the command line may hold bytes that are not UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

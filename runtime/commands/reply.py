@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mkllm.runtime.commands.prompt import Prompt, WrongPrompt
-from mkllm.runtime.engine.answer import Figures, Piece, chat, continuation
+from mkllm.runtime.engine.answer import CONTINUATION_TOKENS, Figures, Piece, chat, continuation
 from mkllm.runtime.engine.client import Client
 from mkllm.runtime.engine.supervisor import Snapshot
 from mkllm.runtime.errors import EngineDied
 from mkllm.runtime.session import Session
+from mkllm.runtime.streams import write_utf8
 
-CONTINUATION_TOKENS = 256
-NOTICE_SECONDS = 8.0
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 
@@ -40,11 +39,11 @@ def reply(prompt: Prompt, session: Session, bounded: bool, started: float) -> No
         with Client(snapshot.address, snapshot.key) as client:
             answer = _take(_ask(client, session, prompt, bounded), prompt.json, started, ready)
     except EngineDied as failure:
-        raise EngineDied(session.engine.wait_followed(snapshot, NOTICE_SECONDS).last_failure or str(failure)) from None
+        raise EngineDied(session.engine.wait_followed(snapshot).last_failure or str(failure)) from None
     if prompt.json:
-        _print(json.dumps(as_object(answer, session, snapshot), ensure_ascii=False) + "\n")
+        write_utf8(json.dumps(as_object(answer, session, snapshot), ensure_ascii=False) + "\n")
     elif not answer.text.endswith("\n"):
-        _print("\n")
+        write_utf8("\n")
     if answer.figures.finish == "length":
         note(f"the answer was cut after {answer.figures.generated_tokens} tokens")
 
@@ -111,9 +110,4 @@ def _show(piece: Piece, thinking: bool) -> None:
     elif not piece.thought:
         if thinking and watched:
             print(file=sys.stderr, flush=True)
-        _print(piece.text)
-
-
-def _print(text: str) -> None:
-    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
-    sys.stdout.buffer.flush()
+        write_utf8(piece.text)

@@ -5,14 +5,12 @@ from collections.abc import Iterable, Iterator
 
 from mkllm.runtime.commands.conversation import Conversation, WrongCommand
 from mkllm.runtime.commands.slash import Leave, obey
-from mkllm.runtime.engine.answer import Figures, Piece, chat, continuation
+from mkllm.runtime.engine.answer import CONTINUATION_TOKENS, Figures, Piece, chat, continuation
 from mkllm.runtime.engine.client import Client
 from mkllm.runtime.errors import EngineDied, PromptTooLong, RequestRefused
 from mkllm.runtime.session import Session
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
-CONTINUATION_TOKENS = 256
-NOTICE_SECONDS = 8.0
 
 
 def talk(lines: Iterable[str], session: Session, system: str | None, terminal: bool) -> None:
@@ -67,7 +65,7 @@ def _print_answer(
                 else:
                     _show(piece, texts, terminal)
     except EngineDied as failure:
-        now = session.engine.wait_followed(snapshot, NOTICE_SECONDS)
+        now = session.engine.wait_followed(snapshot)
         if texts or not again:
             raise EngineDied(now.last_failure or str(failure)) from None
         return _print_answer(conversation, session, texts, terminal, again=False)

@@ -8,6 +8,7 @@ from mkllm.runtime.engine.client import Client
 from mkllm.runtime.errors import EngineDied
 
 Message = Mapping[str, str]
+CONTINUATION_TOKENS = 256  # unless asked for another number: a text that is only continued may never end
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from mkllm.runtime.engine.verdict import Course, Ending, judge
 from mkllm.runtime.errors import EngineUnusable, RuntimeFailure
 from mkllm.runtime.hardware.rank import Choice
 
+NOTICE_SECONDS = 8.0
 Phase = Literal["loading", "ready", "failed", "stopped"]
 
 
@@ -122,7 +123,7 @@ class Supervisor:
                 raise EngineUnusable("the engine was stopped before it was ready")
             return self.snapshot()
 
-    def wait_followed(self, old: Snapshot, timeout: float) -> Snapshot:
+    def wait_followed(self, old: Snapshot, timeout: float = NOTICE_SECONDS) -> Snapshot:
         """The first snapshot after the end of `old`'s engine was dealt with; after `timeout` seconds any.
 
         A process ends a moment before its end is noticed, and until then nothing is known of why.

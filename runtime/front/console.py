@@ -1,5 +1,6 @@
 """What the front tells the person who started it: where it serves, with what, and how far the model is read."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from typing import IO
 
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.supervisor import Snapshot
+from mkllm.runtime.errors import OutputFailure
 from mkllm.runtime.front.listen import Listening
 from mkllm.runtime.launch import Launch
 
@@ -105,8 +107,6 @@ def count(number: int) -> str:
 
 
 def _say(text: str, stream: IO[str], end: str = "\n") -> None:
-    try:
+    # Nobody may read it any more: the terminal was closed, or the reader of a pipe has gone. The requests go on.
+    with contextlib.suppress(OSError, OutputFailure):
         print(text, file=stream, end=end, flush=True)
-    except OSError:
-        # Nobody reads it any more: the terminal was closed, or the reader of a pipe has gone. The requests go on.
-        pass

