@@ -50,22 +50,30 @@ def build(request: Request, output: Output) -> Made:
     path = request.path or Path(source.name)
     check_path(path, request.force)
     check_source(path, source.weights)
-    vocabulary.check(kit, source.path)
     _warn(request, source, output)
     return make(path, kit, source, request, output)
 
 
 def make(path: Path, kit: Kit, source: Source, request: Request, output: Output) -> Made:
-    """Write the artifact of a checked model."""
+    """Write the artifact of a model, while llama.cpp itself looks whether it can read it."""
     needed = size_of(kit, source.weights)
     check_space(path, needed)
     promise.check(source.origin.promised, output)
 
-    def describe(boot: Blob, pkg: Blob, members: tuple[Member, ...]) -> Manifest:
-        return _manifest(kit, source, request, boot, pkg, members)
+    with (
+        vocabulary.checking(kit, source.path) as reading,
+        output.task(f"writing {path.name}", needed) as advance,
+    ):
 
-    with output.task(f"writing {path.name}", needed) as advance:
-        manifest = write(path, kit, source.weights, describe, force=request.force, progress=advance)
+        def progress(count: int) -> None:
+            reading.look()
+            advance(count)
+
+        def describe(boot: Blob, pkg: Blob, members: tuple[Member, ...]) -> Manifest:
+            reading.wait()
+            return _manifest(kit, source, request, boot, pkg, members)
+
+        manifest = write(path, kit, source.weights, describe, force=request.force, progress=progress)
     return Made(path, os.path.getsize(path), manifest)
 
 

@@ -10,7 +10,6 @@ from mkllm.builder import cache
 from mkllm.builder.build import Request, make
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import find_kit
-from mkllm.builder.model import vocabulary
 from mkllm.builder.model.reference import Source, resolve
 from mkllm.builder.progress import Output
 from mkllm.builder.target import LINUX
@@ -29,7 +28,6 @@ def cached_artifact(model: str, output: Output) -> Path:
     source = resolve(model, output)
     place = cache.folder("artifacts") / f"{_prefix(source)}{_key(source, kit)}"
     if not _is_whole(place):
-        vocabulary.check(kit, source.path)
         make(place, kit, source, Request(model, place, None, None, Defaults(), force=True), output)
         _remove_older(place, _prefix(source))
     return place

@@ -3,11 +3,13 @@
 It runs as a program of its own, so that an abort in there becomes a sentence; the weights are not read.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from mkllm.builder.errors import NoKit, UnusableModel
@@ -18,25 +20,51 @@ ERROR_LEVEL = 4
 REFUSED, UNUSABLE = 3, 4
 
 
-def check(kit: Kit, path: Path) -> None:
-    """Raise UnusableModel when the kit's llama.cpp refuses the model; do nothing if the kit has no bindings."""
+class Check:
+    """llama.cpp reading a model in the background: raises UnusableModel if it refuses, NoKit if it cannot be asked."""
+
+    def __init__(self, child: subprocess.Popen[str] | None, kit: Kit, path: Path) -> None:
+        self._child = child
+        self._kit = kit
+        self._path = path
+
+    def look(self) -> None:
+        """Raise what there is to raise by now."""
+        if self._child and self._child.poll() is not None:
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when it has read the model, or raise."""
+        if not self._child:
+            return
+        try:
+            output, errors = self._child.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            raise _refused(self._path, f"it was still reading after {SECONDS} s") from None
+        code, self._child = self._child.returncode, None
+        if code == REFUSED:
+            raise _refused(self._path, output.strip() or "it gives no reason")
+        if code == UNUSABLE:
+            raise NoKit(output.strip())
+        if code < 0:
+            raise _refused(self._path, f"it dies of {signal.Signals(-code).name}")
+        if code:
+            raise _failed(self._kit, errors)
+
+
+@contextlib.contextmanager
+def checking(kit: Kit, path: Path) -> Iterator[Check]:
+    """Start the check; leaving the block ends it. A kit without bindings refuses nothing."""
     if not (kit.path / "bindings").is_dir():
+        yield Check(None, kit, path)
         return
     command = [sys.executable, "-P", "-m", __name__, str(kit.path), str(path)]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        raise _refused(path, f"it was still reading after {SECONDS} s") from None
-    if done.returncode == REFUSED:
-        raise _refused(path, done.stdout.strip() or "it gives no reason")
-    if done.returncode == UNUSABLE:
-        raise NoKit(done.stdout.strip())
-    if done.returncode < 0:
-        raise _refused(path, f"it dies of {signal.Signals(-done.returncode).name}")
-    if done.returncode:
-        raise _failed(kit, done.stderr)
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(command, stdin=null, stdout=pipe, stderr=pipe, text=True, errors="replace") as child:
+        try:
+            yield Check(child, kit, path)
+        finally:
+            child.kill()
 
 
 def _refused(path: Path, why: str) -> UnusableModel:

@@ -1,13 +1,15 @@
 """The kit's own llama.cpp has the last word on a model, in a process of its own."""
 
 import shutil
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mkllm.builder.errors import NoKit, UnusableModel
 from mkllm.builder.kit.kit import Kit
-from mkllm.builder.model.vocabulary import check
+from mkllm.builder.model.vocabulary import checking
 
 FAKE = """
 import ctypes, os, signal, sys
@@ -40,6 +42,11 @@ def bindings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None
         f"exec({code!r}, library.__dict__)\nfake.load = lambda path: library\nsys.modules[fake.__name__] = fake\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def check(kit: Kit, path: Path) -> None:
+    with checking(kit, path) as reading:
+        reading.wait()
 
 
 def test_without_bindings_nothing_is_asked(small_kit: Kit, tmp_path: Path) -> None:
@@ -84,3 +91,24 @@ def test_a_reader_that_hangs(kit: Kit, small_gguf: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("mkllm.builder.model.vocabulary.SECONDS", 1.5)
     with pytest.raises(UnusableModel, match="it was still reading after 1.5 s"):
         check(kit, small_gguf)
+
+
+def test_a_refusal_is_seen_while_something_else_is_done(
+    kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bindings(tmp_path, monkeypatch, "return None")
+    with pytest.raises(UnusableModel, match="it gives no reason"), checking(kit, small_gguf) as reading:
+        for _ in range(600):
+            reading.look()
+            time.sleep(0.1)
+
+
+def test_the_reader_ends_with_whoever_started_it(
+    kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bindings(tmp_path, monkeypatch, f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); signal.pause()")
+    with pytest.raises(KeyboardInterrupt), checking(kit, small_gguf) as reading:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            reading.look()
+        raise KeyboardInterrupt
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
