@@ -72,9 +72,10 @@ def _kit(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _print(rows: list[tuple[str, str]], members: list[tuple[str, str, str]]) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
+
+    from mkllm.builder import tables
 
     facts = Table(show_header=False, box=None)
     facts.add_column(no_wrap=True)
@@ -84,7 +85,4 @@ def _print(rows: list[tuple[str, str]], members: list[tuple[str, str, str]]) -> 
     contents = Table(Column("member", overflow="fold"), Column("size", justify="right"), "SHA-256", box=None)
     for row in members:
         contents.add_row(*(Text(shown(cell)) for cell in row))
-    console = Console()
-    console.print(facts)
-    console.print()
-    console.print(contents)
+    tables.show(facts, contents)

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from mkllm.builder import tables
 from mkllm.builder.commands.common import common_options, output
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.version import version
@@ -70,7 +70,7 @@ def list_kits(as_json: bool) -> None:
     for found in kits:
         mark = "*" if found.path in used else ""
         table.add_row(mark, found.id, found.target, _llama(found), _megabytes(_size(found)), str(len(found.backends)))
-    Console().print(table)
+    tables.show(table)
 
 
 @kit.command()
@@ -89,7 +89,7 @@ def show(kit_id: str | None, as_json: bool) -> None:
     table = Table(show_header=False, box=None)
     for name, value in _facts(found).items():
         table.add_row(name, ", ".join(value) if isinstance(value, list) else str(value))
-    Console().print(table)
+    tables.show(table)
 
 
 def _facts(found: Kit) -> dict[str, object]:

@@ -383,11 +383,12 @@ def test_run_ends_as_the_artifact_does(mkllm: Run, kit_cache: Path) -> None:
     refused(mkllm("run", "none"), 10, "there is no model 'none'")
 
 
-def test_a_closed_pipe(mkllm: Run, folder: Path) -> None:
+@pytest.mark.parametrize("words", ["inspect out", "inspect out --json", "kit list", "kit show"])
+def test_a_closed_pipe(words: str, mkllm: Run, folder: Path) -> None:
     mkllm("build", "model.gguf", "-o", "out")
     reader, writer = os.pipe()
     os.close(reader)
-    done = mkllm("inspect", "out", "--json", capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    done = mkllm(*words.split(), capture_output=False, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
 
