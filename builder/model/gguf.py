@@ -23,6 +23,7 @@ DEFAULT_ALIGNMENT = 32
 MAX_KEYS = 1 << 16
 MAX_TENSORS = 1 << 18
 MAX_STRINGS = 1 << 22  # in one array; the largest vocabularies have 2**18 tokens
+MAX_KEPT = 1 << 12  # integers in an array that is kept, such as one for each layer
 MAX_TENSOR_NAME = 63
 MAX_DIMENSIONS = 4
 BUFFER = 1 << 20
@@ -30,16 +31,17 @@ BUFFER = 1 << 20
 SCALARS = {number: struct.Struct("<" + form) for number, form in enumerate("BbHhIif?")} | {
     number: struct.Struct("<" + form) for number, form in ((10, "Q"), (11, "q"), (12, "d"))
 }
+INTEGERS = frozenset((0, 1, 2, 3, 4, 5, 10, 11))
 STRING, ARRAY = 8, 9
 
-Scalar = int | float | bool | str
+Value = int | float | bool | str | tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key and its value, None for an array; its bytes lie from `start` to `end`."""
+    """A key and its value: None for an array that is long or not of integers. Its bytes lie from `start` to `end`."""
 
-    value: Scalar | None
+    value: Value | None
     kind: int
     start: int
     end: int
@@ -92,6 +94,11 @@ class Gguf:
         """The value of a key that holds an integer."""
         found = self.keys.get(key)
         return found.value if found and type(found.value) is int else None
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        """The value of a key that holds a short array of integers; empty if it does not."""
+        found = self.keys.get(key)
+        return found.value if found and isinstance(found.value, tuple) else ()
 
 
 def read_gguf(path: Path) -> Gguf:
@@ -167,20 +174,21 @@ def _keys(cursor: Cursor, count: int) -> dict[str, Key]:
     return keys
 
 
-def _value(cursor: Cursor, kind: int, name: str) -> Scalar | None:
+def _value(cursor: Cursor, kind: int, name: str) -> Value | None:
     if kind in SCALARS:
-        scalar: Scalar = cursor.value(SCALARS[kind])
+        scalar: Value = cursor.value(SCALARS[kind])
         return scalar
     if kind == STRING:
         return cursor.string().decode(errors="replace")
     if kind != ARRAY:
         raise Damaged(f"its key {name!r:.80} has the unknown type {kind}")
-    _skip_array(cursor, name)
-    return None
+    return _array(cursor, name)
 
 
-def _skip_array(cursor: Cursor, name: str) -> None:
+def _array(cursor: Cursor, name: str) -> tuple[int, ...] | None:
     kind, count = cursor.value(U32), cursor.value(U64)
+    if kind in INTEGERS and count <= MAX_KEPT:
+        return tuple(cursor.value(SCALARS[kind]) for _ in range(count))
     if kind in SCALARS:
         cursor.skip(count * SCALARS[kind].size)
     elif kind != STRING:
@@ -190,6 +198,7 @@ def _skip_array(cursor: Cursor, name: str) -> None:
     else:
         for _ in range(count):
             cursor.skip_string()
+    return None
 
 
 def _alignment(keys: dict[str, Key]) -> int:

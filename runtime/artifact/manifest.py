@@ -26,6 +26,21 @@ class Kit:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """Sizes that memory follows from; 0 where the model does not say.
+
+    `layers`; `width` of the embedding; `vocabulary` in tokens; `cache_keys` and `cache_values`: the elements that one
+    token adds to the engine's caches, over all layers.
+    """
+
+    layers: int
+    width: int
+    vocabulary: int
+    cache_keys: int
+    cache_values: int
+
+
+@dataclass(frozen=True)
 class Model:
     """Facts of the weights, read from their GGUF header; `context` is the trained length in tokens."""
 
@@ -37,6 +52,7 @@ class Model:
     chat_template: str | None
     license: str | None
     title: str | None
+    shape: Shape
 
 
 @dataclass(frozen=True)

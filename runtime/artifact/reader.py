@@ -7,15 +7,12 @@ import hashlib
 import io
 import os
 from collections.abc import Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from mkllm.runtime.artifact import layout
 from mkllm.runtime.artifact.layout import Comment, Entry
 from mkllm.runtime.artifact.manifest import MEMBER, WEIGHTS, Manifest, Member
 from mkllm.runtime.errors import Different, NoSuchMember, NotAnArtifact, PermissionFailure
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 MAX_MANIFEST = 16 << 20
 
@@ -53,11 +50,6 @@ class Artifact:
         hint = " or ".join(repr(other) for other in near)
         raise NoSuchMember(f"{self.path!r} has no member {name!r}: did you mean {hint}?")
 
-    def open_member(self, name: str) -> io.BufferedReader:
-        """The bytes of a member as a file that can be read and sought; valid while the artifact is open."""
-        member = self.member(name)
-        return io.BufferedReader(Window(self.fileno(), member.offset, member.size), 1 << 18)
-
     def read(self, name: str) -> bytes:
         """All bytes of a member, checked by their SHA-256. Raises Different when they are not those that were built."""
         member = self.member(name)
@@ -75,31 +67,6 @@ class Artifact:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class Window(io.RawIOBase):
-    """A part of an open file, `size` bytes from `offset`; does not move that file's own position."""
-
-    def __init__(self, descriptor: int, offset: int, size: int):
-        self._descriptor, self._offset, self._size, self._at = descriptor, offset, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        view = memoryview(buffer).cast("B")
-        count = min(len(view), max(0, self._size - self._at))
-        read = os.preadv(self._descriptor, [view[:count]], self._offset + self._at) if count else 0
-        self._at += read
-        return read
 
 
 def open_artifact(path: str | os.PathLike[str]) -> Artifact:

@@ -1,9 +1,8 @@
 """How long a context to ask for: the one asked for, the maker's, or the model's own as far as memory reaches."""
 
 from dataclasses import dataclass
-from typing import IO
 
-from mkllm.runtime.engine.header import HeaderError, Value, read_header
+from mkllm.runtime.artifact.manifest import Shape
 
 SHORTEST = 2048
 STEP = 256  # the engine's own, too
@@ -70,27 +69,6 @@ def _fitting(token_bytes: int, memory: int) -> int:
     return int(min(memory * SHARE, MOST_BYTES) / token_bytes) // STEP * STEP
 
 
-def token_bytes(file: IO[bytes], architecture: str, type_k: str = "f16", type_v: str = "f16") -> int:
-    """What one token takes in the engine's cache, over all layers, by the GGUF's header; 0 when it does not say."""
-    names = ("block_count", "embedding_length", "attention.head_count", "attention.head_count_kv")
-    lengths = ("attention.key_length", "attention.value_length")
-    wanted = [f"{architecture}.{name}" for name in (*names, *lengths)]
-    try:
-        layers, width, heads, key_heads, key, value = map(read_header(file, wanted).get, wanted)
-    except HeaderError:
-        return 0
-    most = max(_per_layer(heads), default=0)
-    if not isinstance(layers, int) or not isinstance(width, int) or not most:
-        return 0
-    per_head = _integer(key, width // most) * TYPE_BYTES[type_k] + _integer(value, width // most) * TYPE_BYTES[type_v]
-    used = _per_layer(heads if key_heads is None else key_heads)
-    return int(sum(used) * (layers if len(used) == 1 else 1) * per_head)
-
-
-def _per_layer(heads: Value | None) -> list[int]:
-    """One number for all layers, or one for each."""
-    return heads if isinstance(heads, list) else [heads] if isinstance(heads, int) else []
-
-
-def _integer(value: Value | None, default: int) -> int:
-    return value if isinstance(value, int) else default
+def token_bytes(shape: Shape, type_k: str = "f16", type_v: str = "f16") -> int:
+    """What one token takes in the engine's cache, over all layers; 0 when the model does not say."""
+    return int(shape.cache_keys * TYPE_BYTES[type_k] + shape.cache_values * TYPE_BYTES[type_v])

@@ -42,27 +42,8 @@ class Run(Protocol):
     ) -> subprocess.CompletedProcess[str]: ...
 
 
-def _gguf_header(**values: int | str) -> bytes:
-    """A GGUF without tensors, with these keys (`__` stands for a dot)."""
-    keys = b""
-    for name, value in values.items():
-        text = name.replace("__", ".").encode()
-        keys += struct.pack("<Q", len(text)) + text
-        if isinstance(value, str):
-            keys += struct.pack("<IQ", 8, len(value)) + value.encode()
-        else:
-            keys += struct.pack("<II", 4, value)
-    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(values)) + keys
-
-
-MODEL = _gguf_header(
-    general__architecture="llama",
-    llama__block_count=2,
-    llama__context_length=4096,
-    llama__embedding_length=64,
-    llama__attention__head_count=4,
-    llama__attention__head_count_kv=2,
-)
+MODEL = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
+SHAPE = m.Shape(layers=2, width=64, vocabulary=300, cache_keys=64, cache_values=64)
 
 
 def _kit(folder: Path) -> Kit:
@@ -94,12 +75,6 @@ def _kit(folder: Path) -> Kit:
     return Kit.read(folder)
 
 
-@pytest.fixture
-def gguf_header() -> Callable[..., bytes]:
-    """`gguf_header(llama__block_count=2, …)`: a GGUF of keys only."""
-    return _gguf_header
-
-
 @pytest.fixture(scope="session")
 def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """`build_fake(target, model={…}, defaults={…})`: an artifact with the fake engine; changes go into the manifest."""
@@ -107,7 +82,14 @@ def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
     def build(target: Path, **changes: Any) -> Path:
         facts = dict(architecture="llama", parameters=1000, quantization="Q8_0", context=4096, license="Apache-2.0")
-        model = {"member": m.WEIGHTS, "chat_template": "{{x}}", "title": "Fake", **facts, **changes.get("model", {})}
+        model = {
+            "member": m.WEIGHTS,
+            "chat_template": "{{x}}",
+            "title": "Fake",
+            "shape": SHAPE,
+            **facts,
+            **changes.get("model", {}),
+        }
 
         def describe(bootloader: m.Blob, pkg: m.Blob, members: tuple[m.Member, ...]) -> m.Manifest:
             return m.Manifest(

@@ -1,16 +1,7 @@
 """How long a context is asked for."""
 
-import io
-import struct
-
+from mkllm.runtime.artifact.manifest import Shape
 from mkllm.runtime.engine.context import Context, choose_context, token_bytes
-
-MODEL = dict(
-    llama__block_count=32,
-    llama__embedding_length=4096,
-    llama__attention__head_count=32,
-    llama__attention__head_count_kv=8,
-)
 
 
 def test_asked_made_and_trained_in_this_order():
@@ -63,26 +54,8 @@ def test_unknown_sizes_cut_nothing():
     assert choose_context(None, None, 131072, 131072, 0).tokens == 131072
 
 
-def test_token_bytes_of_an_8b(gguf_header):
-    assert token_bytes(io.BytesIO(gguf_header(**MODEL)), "llama") == 131072
-    assert token_bytes(io.BytesIO(gguf_header(**MODEL)), "llama", "q8_0", "q8_0") == 69632
-    wide = gguf_header(**MODEL, llama__attention__key_length=256, llama__attention__value_length=64)
-    assert token_bytes(io.BytesIO(wide), "llama") == 32 * 8 * 320 * 2
-
-
-def test_heads_of_each_layer(gguf_header):
-    model = {name: value for name, value in MODEL.items() if not name.endswith("kv")}
-    data = bytearray(gguf_header(**model))
-    data[16:24] = struct.pack("<Q", len(model) + 1)
-    name = b"llama.attention.head_count_kv"
-    data += struct.pack("<Q", len(name)) + name + struct.pack("<IIQ4I", 9, 4, 4, 8, 0, 0, 8)
-    assert token_bytes(io.BytesIO(bytes(data)), "llama") == 16 * 2 * 128 * 2
-
-
-def test_headers_without_sense(gguf_header):
-    assert token_bytes(io.BytesIO(gguf_header(**{**MODEL, "llama__attention__head_count": 0})), "llama") == 0
-    assert token_bytes(io.BytesIO(gguf_header(**{**MODEL, "llama__block_count": "many"})), "llama") == 0
-
-
-def test_a_header_that_does_not_say():
-    assert token_bytes(io.BytesIO(b"GGML"), "llama") == 0
+def test_token_bytes_of_an_8b():
+    shape = Shape(layers=32, width=4096, vocabulary=128256, cache_keys=32768, cache_values=32768)
+    assert token_bytes(shape) == 131072
+    assert token_bytes(shape, "q8_0", "q8_0") == 69632
+    assert token_bytes(Shape(0, 0, 0, 0, 0)) == 0
