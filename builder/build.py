@@ -1,20 +1,22 @@
 """`mkllm build`: from a model reference to an artifact, one step after the other."""
 
 import os
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mkllm.builder import engine_args
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import find_kit
 from mkllm.builder.model import promise, vocabulary
+from mkllm.builder.model.memory import measure
 from mkllm.builder.model.reference import Source, resolve
 from mkllm.builder.progress import Output
 from mkllm.builder.target import check_path, check_source, check_space, check_system
 from mkllm.builder.version import version
 from mkllm.builder.writer import size_of, write
 from mkllm.runtime.artifact import manifest as man
-from mkllm.runtime.artifact.manifest import Blob, Defaults, Manifest, Member
+from mkllm.runtime.artifact.manifest import Blob, Defaults, Manifest, Member, Model
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,17 @@ def build(request: Request, output: Output) -> Made:
 
 
 def make(path: Path, kit: Kit, source: Source, request: Request, output: Output) -> Made:
-    """Write the artifact of a model, while llama.cpp itself looks whether it can read it."""
+    """Write the artifact of a model, while llama.cpp itself looks whether it can read it, and what memory it takes."""
     needed = size_of(kit, source.weights)
     check_space(path, needed)
     promise.check(source.origin.promised, output)
 
     with (
         vocabulary.checking(kit, source.path) as reading,
+        ThreadPoolExecutor(1) as beside,
         output.task(f"writing {path.name}", needed) as advance,
     ):
+        memory = beside.submit(measure, kit, source.path, source.model.memory)
 
         def progress(count: int) -> None:
             reading.look()
@@ -71,7 +75,8 @@ def make(path: Path, kit: Kit, source: Source, request: Request, output: Output)
 
         def describe(boot: Blob, pkg: Blob, members: tuple[Member, ...]) -> Manifest:
             reading.wait()
-            return _manifest(kit, source, request, boot, pkg, members)
+            model = replace(source.model, memory=memory.result())
+            return _manifest(kit, source, model, request, boot, pkg, members)
 
         manifest = write(path, kit, source.weights, describe, force=request.force, progress=progress)
     return Made(path, os.path.getsize(path), manifest)
@@ -86,14 +91,20 @@ def _warn(request: Request, source: Source, output: Output) -> None:
 
 
 def _manifest(
-    kit: Kit, source: Source, request: Request, boot: Blob, pkg: Blob, members: tuple[Member, ...]
+    kit: Kit,
+    source: Source,
+    model: Model,
+    request: Request,
+    boot: Blob,
+    pkg: Blob,
+    members: tuple[Member, ...],
 ) -> Manifest:
     return Manifest(
         created_by=f"mkllm {version()}",
         name=request.name or source.name,
         target=kit.target,
         kit=man.Kit(kit.id, kit.versions["llama_cpp"], kit.versions["python"], kit.glibc),
-        model=source.model,
+        model=model,
         defaults=request.defaults,
         engine=man.Engine(kit.engine_program, kit.engine_libraries),
         backends=tuple(man.Backend(name, member) for name, member in kit.backends),

@@ -85,7 +85,7 @@ def fit_context(artifact: Artifact, facts: Facts, options: EngineOptions) -> Con
     model = artifact.manifest.model
     weights = artifact.member(WEIGHTS)
     free = max(0, facts.memory_available - weights.size)
-    size = token_bytes(model.shape, options.cache_type_k, options.cache_type_v)
+    size = token_bytes(model.memory, options.cache_type_k, options.cache_type_v)
     made = artifact.manifest.defaults
     longest = longest_context((*made.engine_args, *options.extra), model.context)
     return choose_context(options.context, made.context, model.context, size, free, longest)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mkllm.builder.errors import UnusableModel
 from mkllm.builder.model.gguf import Gguf, Tensor
-from mkllm.builder.model.shape import shape
+from mkllm.builder.model.memory import estimate
 from mkllm.builder.model.tables import tables
 from mkllm.runtime.artifact.manifest import WEIGHTS, Model
 
@@ -37,7 +37,7 @@ def facts(header: Gguf, tensors: Sequence[Tensor]) -> Model:
         chat_template=header.text("tokenizer.chat_template"),
         license=header.text("general.license"),
         title=header.text("general.name"),
-        shape=shape(header, tensors, architecture),
+        memory=estimate(header, tensors, architecture),
     )
 
 

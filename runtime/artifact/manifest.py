@@ -26,18 +26,19 @@ class Kit:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Sizes that memory follows from; 0 where the model does not say.
+class Memory:
+    """What the engine takes beside the weights; all 0 where the model does not say.
 
-    `layers`; `width` of the embedding; `vocabulary` in tokens; `cache_keys` and `cache_values`: the elements that one
-    token adds to the engine's caches, over all layers.
+    `cache_keys` and `cache_values`: elements that one token adds to the caches, over all layers; `cache_fixed`: bytes
+    of caches that do not grow with the context, such as those of sliding windows and recurrent layers; `compute`: bytes
+    of buffers for batches of 512 tokens, and `compute_token` what each token of context adds to them.
     """
 
-    layers: int
-    width: int
-    vocabulary: int
     cache_keys: int
     cache_values: int
+    cache_fixed: int
+    compute: int
+    compute_token: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Model:
     chat_template: str | None
     license: str | None
     title: str | None
-    shape: Shape
+    memory: Memory
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mkllm.runtime.artifact.manifest import Shape
+from mkllm.runtime.artifact.manifest import Memory
 
 SHORTEST = 2048
 STEP = 256  # the engine's own, too
@@ -69,6 +69,6 @@ def _fitting(token_bytes: int, memory: int) -> int:
     return int(min(memory * SHARE, MOST_BYTES) / token_bytes) // STEP * STEP
 
 
-def token_bytes(shape: Shape, type_k: str = "f16", type_v: str = "f16") -> int:
+def token_bytes(memory: Memory, type_k: str = "f16", type_v: str = "f16") -> int:
     """What one token takes in the engine's cache, over all layers; 0 when the model does not say."""
-    return int(shape.cache_keys * TYPE_BYTES[type_k] + shape.cache_values * TYPE_BYTES[type_v])
+    return int(memory.cache_keys * TYPE_BYTES[type_k] + memory.cache_values * TYPE_BYTES[type_v])

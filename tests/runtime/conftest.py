@@ -43,7 +43,7 @@ class Run(Protocol):
 
 
 MODEL = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
-SHAPE = m.Shape(layers=2, width=64, vocabulary=300, cache_keys=64, cache_values=64)
+MEMORY = m.Memory(cache_keys=64, cache_values=64, cache_fixed=0, compute=1 << 20, compute_token=1024)
 
 
 def _kit(folder: Path) -> Kit:
@@ -86,7 +86,7 @@ def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
             "member": m.WEIGHTS,
             "chat_template": "{{x}}",
             "title": "Fake",
-            "shape": SHAPE,
+            "memory": MEMORY,
             **facts,
             **changes.get("model", {}),
         }

@@ -1,6 +1,6 @@
 """How long a context is asked for."""
 
-from mkllm.runtime.artifact.manifest import Shape
+from mkllm.runtime.artifact.manifest import Memory
 from mkllm.runtime.engine.context import Context, choose_context, token_bytes
 
 
@@ -55,7 +55,7 @@ def test_unknown_sizes_cut_nothing():
 
 
 def test_token_bytes_of_an_8b():
-    shape = Shape(layers=32, width=4096, vocabulary=128256, cache_keys=32768, cache_values=32768)
-    assert token_bytes(shape) == 131072
-    assert token_bytes(shape, "q8_0", "q8_0") == 69632
-    assert token_bytes(Shape(0, 0, 0, 0, 0)) == 0
+    memory = Memory(32768, 32768, 0, 0, 0)
+    assert token_bytes(memory) == 131072
+    assert token_bytes(memory, "q8_0", "q8_0") == 69632
+    assert token_bytes(Memory(0, 0, 0, 0, 0)) == 0
