@@ -67,6 +67,12 @@ class PromptTooLong(RuntimeFailure):
     exit_code = 43
 
 
+class TooLittleMemory(RuntimeFailure):
+    """The machine has not enough memory for the model, whatever else runs on it."""
+
+    exit_code = 45
+
+
 class RequestRefused(RuntimeFailure):
     """The engine answered a request with an error."""
 

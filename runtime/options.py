@@ -12,8 +12,8 @@ import click
 
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.engine.arguments import EngineOptions
-from mkllm.runtime.engine.context import TYPE_BYTES
 from mkllm.runtime.engine.log import Logging
+from mkllm.runtime.hardware.fit import TYPE_BYTES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MAX_BODY = 64 << 20
@@ -104,7 +104,6 @@ model = _table(
             ("--cache-type-k", "-ctk"),
             {
                 "type": CACHE_TYPE,
-                "default": "f16",
                 "metavar": "TYPE",
                 "help": "Type of the K cache: f16, q8_0, q4_0, …",
             },
@@ -113,9 +112,17 @@ model = _table(
             ("--cache-type-v", "-ctv"),
             {
                 "type": CACHE_TYPE,
-                "default": "f16",
                 "metavar": "TYPE",
                 "help": "Type of the V cache: f16, q8_0, q4_0, …",
+            },
+        ),
+        (
+            ("--fit",),
+            {
+                "type": click.Choice(["on", "off"]),
+                "default": "on",
+                "metavar": "on|off",
+                "help": "off: take sizes as they are asked for, whatever memory there is.",
             },
         ),
         (("--lora",), {"metavar": "FILE", "help": "A LoRA adapter (GGUF)."}),
@@ -214,7 +221,7 @@ logging = _table(
 )
 
 # Passed to the engine by their own names when given.
-PLAIN = ("batch_size", "ubatch_size", "flash_attn", "lora", "chat_template_file", "reasoning_budget", "timeout")
+PLAIN = ("batch_size", "flash_attn", "lora", "chat_template_file", "reasoning_budget", "timeout")
 FLAGS = ("metrics", "embeddings", "reranking")
 SAMPLING = (
     *("n_predict", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n"),
@@ -234,6 +241,8 @@ def engine_options(given: Mapping[str, Any], extra: tuple[str, ...]) -> EngineOp
         alias=given.get("alias"),
         cache_type_k=given["cache_type_k"],
         cache_type_v=given["cache_type_v"],
+        batch=given["ubatch_size"],
+        fit=given["fit"] == "on",
         sampling={name: given[name] for name in SAMPLING if given[name] is not None},
         plain=plain,
         extra=(*flags, *extra),

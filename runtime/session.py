@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.engine.arguments import EngineOptions, arguments, longest_context
-from mkllm.runtime.engine.context import Context, choose_context, token_bytes
 from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Weights
 from mkllm.runtime.engine.supervisor import Plan, Supervisor
 from mkllm.runtime.errors import EngineUnusable
+from mkllm.runtime.hardware.fit import Asked, Fit, fit
 from mkllm.runtime.hardware.probe import Facts, probe
 from mkllm.runtime.hardware.rank import Ranking, rank
 from mkllm.runtime.home import Home, open_home, prune, watch_guardian
@@ -30,7 +30,7 @@ class Session:
     home: Home
     facts: Facts
     ranking: Ranking
-    context: Context
+    fit: Fit
     model_id: str
     engine: Supervisor
 
@@ -47,8 +47,8 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
         facts = probe()
         ranking = rank(facts, artifact.manifest.backends, kernel)
         _expect_kernel(ranking, kernel)
-        context = fit_context(artifact, facts, options)
-        words = arguments(artifact.manifest, options, context.tokens, fit_threads(artifact, facts))
+        fitted = fit_model(artifact, facts, options)
+        words = arguments(artifact.manifest, options, fitted, fit_threads(artifact, facts))
         weights = artifact.member(WEIGHTS)
         plan = Plan(
             choices=ranking.choices,
@@ -62,7 +62,7 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
         try:
             engine.start()
             prune(home)
-            yield Session(artifact, home, facts, ranking, context, options.alias or artifact.manifest.name, engine)
+            yield Session(artifact, home, facts, ranking, fitted, options.alias or artifact.manifest.name, engine)
         finally:
             with uninterrupted():
                 engine.stop()
@@ -80,15 +80,19 @@ def _expect_kernel(ranking: Ranking, kernel: str | None) -> None:
     raise EngineUnusable(f"this file has no kernel {kernel!r}: it has {', '.join(reasons)}")
 
 
-def fit_context(artifact: Artifact, facts: Facts, options: EngineOptions) -> Context:
-    """How many tokens of context this launch has, and what there is to say about it."""
-    model = artifact.manifest.model
-    weights = artifact.member(WEIGHTS)
-    free = max(0, facts.memory_available - weights.size)
-    size = token_bytes(model.memory, options.cache_type_k, options.cache_type_v)
-    made = artifact.manifest.defaults
-    longest = longest_context((*made.engine_args, *options.extra), model.context)
-    return choose_context(options.context, made.context, model.context, size, free, longest)
+def fit_model(artifact: Artifact, facts: Facts, options: EngineOptions) -> Fit:
+    """How the model is fitted into this machine's memory. Raises TooLittleMemory."""
+    model, made = artifact.manifest.model, artifact.manifest.defaults
+    asked = Asked(
+        context=options.context,
+        made=made.context,
+        longest=longest_context((*made.engine_args, *options.extra), model.context),
+        type_k=options.cache_type_k,
+        type_v=options.cache_type_v,
+        batch=options.batch,
+        checked=options.fit,
+    )
+    return fit(asked, model, artifact.member(WEIGHTS).size, facts)
 
 
 def fit_threads(artifact: Artifact, facts: Facts) -> int:

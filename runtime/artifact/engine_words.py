@@ -16,6 +16,8 @@ OWN = {
     "--api-key-file": "--api-key-file",
     "-c": "--ctx-size",
     "--ctx-size": "--ctx-size",
+    "-fit": "--fit",
+    "--fit": "--fit",
 }
 _MODELS = (
     "-m --model -mu --model-url -dr --docker-repo -hf -hfr --hf-repo -hff --hf-file -hft --hf-token "

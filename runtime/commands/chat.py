@@ -29,10 +29,10 @@ def run(system: str | None, history: Path | None, options: EngineOptions, kernel
 
 
 def _greet(session: Session) -> None:
-    kernel, tokens = session.engine.snapshot().kernel, session.context.tokens
+    kernel, tokens = session.engine.snapshot().kernel, session.fit.context
     print(f"{shown(session.model_id)}: {kernel}, {tokens} tokens of context; /help")
-    if session.context.note:
-        print(session.context.note)
+    for note in session.fit.notes:
+        print(note)
 
 
 def _typed(history: Path | None) -> Iterator[str]:

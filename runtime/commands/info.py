@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
-from mkllm.runtime.artifact.reader import open_artifact
+from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.arguments import EngineOptions
-from mkllm.runtime.engine.context import Context
+from mkllm.runtime.errors import TooLittleMemory
+from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts, probe
 from mkllm.runtime.hardware.rank import Ranking, rank
 from mkllm.runtime.progress import size
-from mkllm.runtime.session import fit_context, fit_threads
+from mkllm.runtime.session import fit_model, fit_threads
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Seen:
     manifest: Manifest
     facts: Facts
     ranking: Ranking
-    context: Context
+    fit: Fit | TooLittleMemory
     threads: int
     size: int
 
@@ -34,14 +35,21 @@ def run(path: str, as_json: bool) -> int:
     with open_artifact(path) as artifact:
         manifest = artifact.manifest
         ranking = rank(facts, manifest.backends)
-        context = fit_context(artifact, facts, EngineOptions())
-        seen = Seen(manifest, facts, ranking, context, fit_threads(artifact, facts), artifact.size)
+        fitted = _fit(artifact, facts)
+        seen = Seen(manifest, facts, ranking, fitted, fit_threads(artifact, facts), artifact.size)
     if as_json:
         print(json.dumps(as_object(seen), indent=2, ensure_ascii=False))
     else:
         for name, value in rows(seen):
             print(f"{name:<10}{shown(value)}")
     return 0
+
+
+def _fit(artifact: Artifact, facts: Facts) -> Fit | TooLittleMemory:
+    try:
+        return fit_model(artifact, facts, EngineOptions())
+    except TooLittleMemory as failure:
+        return failure
 
 
 def version_line(path: str) -> str:
@@ -64,7 +72,7 @@ def as_object(seen: Seen) -> dict[str, object]:
         "model": dataclasses.asdict(manifest.model),
         "defaults": dataclasses.asdict(manifest.defaults),
         "provenance": dataclasses.asdict(manifest.provenance),
-        "context": dataclasses.asdict(seen.context),
+        "fit": {"error": str(seen.fit)} if isinstance(seen.fit, TooLittleMemory) else dataclasses.asdict(seen.fit),
         "threads": seen.threads,
         "machine": {**dataclasses.asdict(facts), "cpu_flags": sorted(facts.cpu_flags)},
         "kernels": [{"name": choice.name, "reason": choice.reason} for choice in ranking.choices],
@@ -74,7 +82,7 @@ def as_object(seen: Seen) -> dict[str, object]:
 
 def rows(seen: Seen) -> Iterator[tuple[str, str]]:
     """For people: name and value of every line."""
-    manifest, facts, ranking, context = seen.manifest, seen.facts, seen.ranking, seen.context
+    manifest, facts, ranking = seen.manifest, seen.facts, seen.ranking
     model, source = manifest.model, manifest.provenance
     weights = next(member.size for member in manifest.members if member.name == WEIGHTS)
     yield "file", f"{size(seen.size)}, {manifest.created_by}, {manifest.target}, kit {manifest.kit.id}"
@@ -83,7 +91,11 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
     yield "licence", model.license or "none named by the model"
     yield "source", " ".join(part for part in (source.reference, source.revision and f"at {source.revision}") if part)
     yield "", f"sha256 {source.sha256}"
-    yield "context", f"{context.tokens} of {model.context} tokens trained"
+    if isinstance(seen.fit, TooLittleMemory):
+        yield "memory", str(seen.fit)
+    else:
+        yield "context", f"{seen.fit.context} of {model.context} tokens trained"
+        yield "memory", f"{size(weights)} weights, {size(seen.fit.caches)} caches, {size(seen.fit.buffers)} buffers"
     if manifest.defaults.system_prompt:
         yield "system", manifest.defaults.system_prompt
     yield "machine", f"{facts.cpu_model}, {_cores(facts)}, {facts.cpus} CPUs allowed, {_memory(facts)}"
@@ -93,7 +105,7 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
         yield "", f"{choice.name}: {choice.reason}"
     for rejection in ranking.rejections:
         yield "", f"{rejection.name}: {rejection.reason}"
-    for note in (*facts.notes, *([context.note] if context.note else [])):
+    for note in (*facts.notes, *(seen.fit.notes if isinstance(seen.fit, Fit) else ())):
         yield "note", note
 
 

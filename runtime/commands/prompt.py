@@ -42,7 +42,8 @@ def run(prompt: Prompt, options: EngineOptions, kernel: str | None, logging: Log
     with start_session(options, kernel, logging) as session:
         from mkllm.runtime.commands.reply import note, reply
 
-        note(session.context.note)
+        for text in session.fit.notes:
+            note(text)
         prompt = replace(prompt, text=read_text(prompt.text, sys.stdin.buffer))
         reply(prompt, session, "n_predict" in options.sampling, started)
     return 0

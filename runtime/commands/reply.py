@@ -65,14 +65,13 @@ def as_object(answer: Answer, session: Session, snapshot: Snapshot) -> dict[str,
         "model": session.model_id,
         "kernel": snapshot.kernel,
         "reason": snapshot.reason,
-        "context": session.context.tokens,
+        "context": session.fit.context,
     }
 
 
-def note(text: str | None) -> None:
+def note(text: str) -> None:
     """Something a person should know, beside the answer."""
-    if text:
-        print(f"note: {text}", file=sys.stderr, flush=True)
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _ask(client: Client, session: Session, prompt: Prompt, bounded: bool) -> Iterator[Piece | Figures]:

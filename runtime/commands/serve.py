@@ -23,7 +23,7 @@ def run(given: Mapping[str, Any], extra: tuple[str, ...]) -> int:
                     engine=session.engine,
                     ranking=session.ranking,
                     model_id=session.model_id,
-                    context=session.context.tokens,
+                    context=session.fit.context,
                 )
             )
     except (KeyboardInterrupt, Terminated):
@@ -42,5 +42,5 @@ def front_settings(given: Mapping[str, Any], keys: tuple[str, ...], session: Ses
         max_body=given["max_body"],
         open_browser=not given["no_browser"],
         verbose=given["verbose"],
-        notes=tuple(note for note in (session.context.note,) if note),
+        notes=session.fit.notes,
     )

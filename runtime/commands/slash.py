@@ -91,7 +91,7 @@ def _info(argument: str, talk: Conversation, session: Session) -> None:
     facts = f"{model.architecture}, {model.parameters:,} parameters, {model.quantization}"
     print(f"  model    {shown(session.model_id)}: {shown(facts)}")
     print(f"  kernel   {snapshot.kernel} ({snapshot.reason})")
-    print(f"  context  {session.context.tokens} tokens")
+    print(f"  context  {session.fit.context} tokens")
     if snapshot.pid is not None and snapshot.phase == "ready":
         import psutil
 
@@ -106,9 +106,7 @@ def _tokens(argument: str, talk: Conversation, session: Session) -> None:
         raise WrongCommand("nothing has been answered yet")
     used = figures.prompt_tokens + figures.generated_tokens
     rate = figures.generated_tokens / figures.generation_seconds if figures.generation_seconds else 0.0
-    print(
-        f"  {used} of {session.context.tokens} tokens used; the last answer: {figures.generated_tokens} at {rate:.1f}/s"
-    )
+    print(f"  {used} of {session.fit.context} tokens used; the last answer: {figures.generated_tokens} at {rate:.1f}/s")
 
 
 def _quit(argument: str, talk: Conversation, session: Session) -> None:

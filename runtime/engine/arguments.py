@@ -12,6 +12,7 @@ from itertools import pairwise
 from mkllm.runtime.artifact.engine_words import OWN, REASONS, option_name
 from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.errors import RuntimeFailure
+from mkllm.runtime.hardware.fit import BATCH, F16, PROMPTS, Fit
 
 # The names of requests (and of the manifest) that are not the long option's with other dashes.
 SAMPLING_OPTIONS = {"temperature": "--temp", "typical_p": "--typical", "n_predict": "--predict"}
@@ -49,18 +50,20 @@ class EngineOptions:
     threads_batch: int | None = None
     parallel: int | None = None
     alias: str | None = None
-    cache_type_k: str = "f16"
-    cache_type_v: str = "f16"
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
+    batch: int | None = None
+    fit: bool = True
     sampling: Mapping[str, float | int] = field(default_factory=dict)
     plain: Sequence[tuple[str, str]] = ()
     extra: Sequence[str] = ()
     warm_up: bool = True
 
 
-def arguments(manifest: Manifest, options: EngineOptions, context: int, threads: int) -> tuple[str, ...]:
+def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, threads: int) -> tuple[str, ...]:
     """All words after the program's name but the address. Raises WrongArgument for one that is not theirs to give."""
     words = ["serve", "-m", EMBEDDED + manifest.model.member, "--alias", options.alias or manifest.name]
-    words += ["--ctx-size", str(context), "--threads", str(options.threads or threads)]
+    words += ["--ctx-size", str(fit.context), "--threads", str(options.threads or threads)]
     words += ["--no-ui", "--offline", "--fit", "off"]
     # Repacking copies the weights, takes seconds to load and is slower for some of them; mapped they are ready at once,
     # and shared by all who run this file. `-- --repack` asks for it.
@@ -72,8 +75,12 @@ def arguments(manifest: Manifest, options: EngineOptions, context: int, threads:
     if options.parallel != 1:
         # Told how many requests to serve at once, the engine would give each only its part of the context.
         words.append("--kv-unified")
-    for name, kind in (("--cache-type-k", options.cache_type_k), ("--cache-type-v", options.cache_type_v)):
-        words += [name, kind] if kind != "f16" else []
+    for name, kind in (("--cache-type-k", fit.type_k), ("--cache-type-v", fit.type_v)):
+        words += [name, kind] if kind != F16 else []
+    if fit.batch != BATCH:
+        words += ["--ubatch-size", str(fit.batch)]
+    if fit.prompts < PROMPTS:
+        words += ["--cache-ram", str(fit.prompts >> 20)]
     if not options.warm_up:
         words.append("--no-warmup")
     words += _sampling({**manifest.defaults.sampling, **options.sampling})

@@ -62,7 +62,8 @@ class App:
             return _options(request)
         if request.method in ("GET", "HEAD"):
             if path in HEALTH:
-                return answers.answer(*health(self._launch.model_id, self._launch.context, self._engine.now))
+                launch = self._launch
+                return answers.answer(*health(launch.model_id, launch.context, launch.front.notes, self._engine.now))
             if self._page.has(path):
                 return self._page.answer(path, request.headers)
         refusal = self._guard.wrong_key(request.headers)

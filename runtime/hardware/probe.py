@@ -231,7 +231,9 @@ def _memory_limit(groups: list[_Group]) -> tuple[int | None, int]:
         if limit is None or limit == "max" or int(limit) >= UNLIMITED:
             continue
         stat = dict(line.split()[:2] for line in (group.read("memory.stat") or "").splitlines() if " " in line)
-        droppable = int(stat.get("inactive_file", stat.get("total_inactive_file", "0")))
+        droppable = sum(
+            int(stat.get(name, stat.get("total_" + name, "0"))) for name in ("inactive_file", "active_file")
+        )
         limits.append(int(limit))
         rests.append(int(limit) - max(0, int(group.read(current) or "0") - droppable))
     return min(limits, default=None), min(rests, default=UNLIMITED)

@@ -97,7 +97,7 @@ def test_a_models_own_words_do_not_steer_the_terminal(build_fake, run, tmp_path)
 def test_info_for_programs(fake_artifact, run, played):
     facts = json.loads(run(fake_artifact, "info", "--json").stdout)
     assert facts["kernels"][0] == {"name": "cpu-haswell", "reason": "AVX2; best of 4"}
-    assert facts["model"]["context"] == facts["context"]["tokens"] == 4096
+    assert facts["model"]["context"] == facts["fit"]["context"] == 4096
     assert {kernel["name"] for kernel in facts["rejected"]} == {"cpu-zen4"}
 
 
@@ -141,7 +141,7 @@ def test_a_file_that_cannot_be_read_is_not_told_as_the_output(monkeypatch, capsy
     monkeypatch.setattr(cli, "own_file", own_file)
     monkeypatch.setattr(cli, "raise_on_termination", lambda: None)
     assert cli.main(["info"]) == 1
-    assert "output" not in (told := capsys.readouterr().err) and "Input/output error" in told
+    assert "cannot be written" not in (told := capsys.readouterr().err) and "Input/output error" in told
 
 
 def test_keys_come_from_everywhere(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.log import Logging
 from mkllm.runtime.errors import EngineUnusable, NotAnArtifact
 from mkllm.runtime.hardware.probe import Facts
-from mkllm.runtime.session import SMALL_MODEL, fit_context, fit_threads, start_session
+from mkllm.runtime.session import SMALL_MODEL, fit_model, fit_threads, start_session
 
 
 @pytest.mark.parametrize("size,threads", [(SMALL_MODEL - 1, 1), (SMALL_MODEL, 6)])
@@ -20,22 +20,24 @@ def test_small_models_have_one_thread(size, threads):
 
 
 def test_context_by_memory(fake_artifact):
+    """Without caches to speak of, the cut is by what the manifest says of them."""
     with open_artifact(fake_artifact) as artifact:
-        assert fit_context(artifact, Facts(memory_available=1 << 30), EngineOptions()).tokens == 4096
-        little = fit_context(artifact, Facts(memory_available=2_000_000), EngineOptions())
-        assert little.tokens == 2048 and "2048 of the model's 4096" in little.note
-        assert fit_context(artifact, Facts(memory_available=2_000_000), EngineOptions(context=256)).tokens == 256
+        assert fit_model(artifact, Facts(memory_available=1 << 30), EngineOptions()).context == 4096
+        little = fit_model(artifact, Facts(memory_available=100_000_000), EngineOptions())
+        assert little.context == 2048 and "2048 of the model's 4096" in little.notes[0]
+        assert fit_model(artifact, Facts(memory_available=100_000_000), EngineOptions(context=256)).context == 256
+        assert fit_model(artifact, Facts(memory_available=100_000_000), EngineOptions(fit=False)).context == 4096
 
 
 def test_context_that_is_in_force(build_fake, tmp_path):
     yarn = ("--rope-scaling", "yarn", "--rope-scale", "2")
     facts = Facts(memory_available=1 << 30)
     with open_artifact(build_fake(tmp_path / "plain")) as artifact:
-        cut = fit_context(artifact, facts, EngineOptions(context=8192))
-        assert cut.tokens == 4096 and "4096 tokens instead of 8192" in cut.note
-        assert fit_context(artifact, facts, EngineOptions(context=8192, extra=yarn)).tokens == 8192
+        cut = fit_model(artifact, facts, EngineOptions(context=8192))
+        assert cut.context == 4096 and "4096 tokens instead of 8192" in cut.notes[0]
+        assert fit_model(artifact, facts, EngineOptions(context=8192, extra=yarn)).context == 8192
     with open_artifact(build_fake(tmp_path / "yarn", defaults={"engine_args": yarn, "context": 8192})) as artifact:
-        assert fit_context(artifact, facts, EngineOptions()).tokens == 8192
+        assert fit_model(artifact, facts, EngineOptions()).context == 8192
 
 
 @pytest.fixture

@@ -7,6 +7,9 @@ import pytest
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.engine.arguments import EngineOptions, WrongArgument, arguments, longest_context
+from mkllm.runtime.hardware.fit import PROMPTS, Fit
+
+FIT = Fit(512, "f16", "f16", 512, 0, 0, PROMPTS)
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def after(words, name):
 
 
 def test_the_model_of_the_file_is_served_under_its_name(manifest):
-    words = arguments(manifest, EngineOptions(), 512, 4)
+    words = arguments(manifest, EngineOptions(), FIT, 4)
     assert words[:5] == ("serve", "-m", "embedded:model.gguf", "--alias", "fake")
     assert (after(words, "--ctx-size"), after(words, "--threads")) == ("512", "4")
     assert "--parallel" not in words and "--no-warmup" not in words
@@ -32,34 +35,43 @@ def test_the_model_of_the_file_is_served_under_its_name(manifest):
 
 def test_the_user_comes_after_the_maker(manifest):
     made = with_defaults(manifest, sampling={"temperature": 0.5, "top_k": 3}, engine_args=("--metrics",))
-    words = arguments(made, EngineOptions(sampling={"temperature": 0.0}, extra=("--slots",)), 512, 4)
+    words = arguments(made, EngineOptions(sampling={"temperature": 0.0}, extra=("--slots",)), FIT, 4)
     assert (after(words, "--temp"), after(words, "--top-k")) == ("0.0", "3")
     assert words[-2:] == ("--metrics", "--slots")
 
 
 def test_asked_values_replace_defaults(manifest):
-    asked = EngineOptions(threads=7, threads_batch=8, parallel=2, alias="me", cache_type_k="q8_0", warm_up=False)
-    words = arguments(manifest, asked, 512, 4)
+    asked = EngineOptions(threads=7, threads_batch=8, parallel=2, alias="me", warm_up=False)
+    words = arguments(manifest, asked, FIT, 4)
     assert [after(words, name) for name in ("--threads", "--threads-batch", "--parallel", "--alias")] == list("782") + [
         "me"
     ]
-    assert after(words, "--cache-type-k") == "q8_0" and "--cache-type-v" not in words and "--no-warmup" in words
+    assert "--no-warmup" in words
+
+
+def test_what_was_fitted_into_the_memory(manifest):
+    words = arguments(manifest, EngineOptions(), FIT, 4)
+    assert not {"--cache-type-k", "--cache-type-v", "--ubatch-size", "--cache-ram"} & set(words)
+    tight = Fit(512, "q8_0", "f16", 128, 0, 0, 300 << 20)
+    words = arguments(manifest, EngineOptions(), tight, 4)
+    assert after(words, "--cache-type-k") == "q8_0" and "--cache-type-v" not in words
+    assert (after(words, "--ubatch-size"), after(words, "--cache-ram")) == ("128", "300")
 
 
 def test_the_chat_page_finds_the_system_prompt(manifest):
-    words = arguments(with_defaults(manifest, system_prompt='Say "hi"'), EngineOptions(), 512, 4)
+    words = arguments(with_defaults(manifest, system_prompt='Say "hi"'), EngineOptions(), FIT, 4)
     assert after(words, "--ui-config") == '{"systemMessage": "Say \\"hi\\""}'
 
 
 def test_the_chat_page_s_prompt_is_not_made_longer(manifest):
-    words = arguments(with_defaults(manifest, system_prompt="Ы" * 60_000), EngineOptions(), 512, 4)
+    words = arguments(with_defaults(manifest, system_prompt="Ы" * 60_000), EngineOptions(), FIT, 4)
     assert len(after(words, "--ui-config").encode()) < 120_100
 
 
 def test_all_requests_share_the_context(manifest):
-    assert "--kv-unified" in arguments(manifest, EngineOptions(), 512, 4)
-    assert "--kv-unified" in arguments(manifest, EngineOptions(parallel=4), 512, 4)
-    assert "--kv-unified" not in arguments(manifest, EngineOptions(parallel=1), 512, 4)
+    assert "--kv-unified" in arguments(manifest, EngineOptions(), FIT, 4)
+    assert "--kv-unified" in arguments(manifest, EngineOptions(parallel=4), FIT, 4)
+    assert "--kv-unified" not in arguments(manifest, EngineOptions(parallel=1), FIT, 4)
 
 
 WORDS = "--host --port=1 -m --model --api-key -hf -c --ctx_size --api-prefix -mu --model-url --hf-file --docker-repo"
@@ -68,9 +80,9 @@ WORDS = "--host --port=1 -m --model --api-key -hf -c --ctx_size --api-prefix -mu
 @pytest.mark.parametrize("word", [*WORDS.split(), "--ssl-key-file", "--help", "-h", "--version", "-mmu", "-hfd"])
 def test_what_the_launch_decides_is_refused(manifest, word):
     with pytest.raises(WrongArgument, match="is not for the engine of this file"):
-        arguments(manifest, EngineOptions(extra=(word, "x")), 512, 4)
+        arguments(manifest, EngineOptions(extra=(word, "x")), FIT, 4)
     with pytest.raises(WrongArgument, match="is not for the engine of this file"):
-        arguments(with_defaults(manifest, engine_args=(word, "x")), EngineOptions(), 512, 4)
+        arguments(with_defaults(manifest, engine_args=(word, "x")), EngineOptions(), FIT, 4)
 
 
 @pytest.mark.parametrize(
@@ -90,16 +102,16 @@ def test_files_that_are_not_there_are_named(manifest, tmp_path, words):
         rf"the file '{tmp_path}/none' of {words[0].replace('_', '.')} cannot be read \(No such file or directory\)"
     )
     with pytest.raises(WrongArgument, match=missing):
-        arguments(manifest, EngineOptions(extra=words), 512, 4)
+        arguments(manifest, EngineOptions(extra=words), FIT, 4)
     with pytest.raises(WrongArgument, match=missing):
-        arguments(manifest, EngineOptions(plain=(words,)), 512, 4)
+        arguments(manifest, EngineOptions(plain=(words,)), FIT, 4)
     (tmp_path / "none").touch()
-    assert arguments(manifest, EngineOptions(extra=words), 512, 4)[-2:] == words
+    assert arguments(manifest, EngineOptions(extra=words), FIT, 4)[-2:] == words
 
 
 def test_a_folder_is_no_file(manifest, tmp_path):
     with pytest.raises(WrongArgument, match="Is a directory"):
-        arguments(manifest, EngineOptions(plain=(("--lora", str(tmp_path)),)), 512, 4)
+        arguments(manifest, EngineOptions(plain=(("--lora", str(tmp_path)),)), FIT, 4)
 
 
 @pytest.mark.parametrize(
@@ -122,4 +134,4 @@ def test_words_that_stretch_the_context(words, longest):
 
 def test_an_unknown_sampling_default_is_named(manifest):
     with pytest.raises(WrongArgument, match="'warmth'"):
-        arguments(with_defaults(manifest, sampling={"warmth": 1}), EngineOptions(), 512, 4)
+        arguments(with_defaults(manifest, sampling={"warmth": 1}), EngineOptions(), FIT, 4)

@@ -15,6 +15,7 @@ def test_health(front: Any) -> None:
             "kernel": "cpu-a",
             "reason": "tests; best of 2",
             "context": 4096,
+            "notes": [],
             "engine": {"restarts": 0, "last_failure": None},
         }
 

@@ -37,7 +37,7 @@ def test_the_banner_does_not_steer_the_terminal() -> None:
 
 
 def test_health_while_loading() -> None:
-    status, body = health("demo", 2048, LOADING)
+    status, body = health("demo", 2048, ["cut"], LOADING)
     assert status == 503 and body["status"] == "loading" and body["progress"] == 0.4213
     assert body["error"] == {"message": "Loading model", "type": "unavailable_error", "code": 503}
     assert (body["model"], body["kernel"], body["reason"], body["context"]) == ("demo", "cpu-zen4", "best of 14", 2048)
@@ -45,13 +45,13 @@ def test_health_while_loading() -> None:
 
 def test_health_after_the_end() -> None:
     failed = Snapshot("failed", 0.0, "cpu-x64", "", "", "", None, 4, "it ended", EngineDied("it ended for good"))
-    status, body = health("demo", 2048, failed)
+    status, body = health("demo", 2048, [], failed)
     assert status == 503 and body["status"] == "failed" and body["error"]["message"] == "it ended for good"
     assert body["engine"] == {"restarts": 4, "last_failure": "it ended"}
 
 
 def test_no_key_of_the_engine_is_told() -> None:
-    assert "key" not in json.dumps(health("demo", 1, LOADING)[1])
+    assert "key" not in json.dumps(health("demo", 1, [], LOADING)[1])
 
 
 def test_errors_in_streams_are_in_each_apis_own_words() -> None:

@@ -87,7 +87,7 @@ def test_cgroup_2_limits_hold_from_any_level(root):
     lay(root, "sys/fs/cgroup/work/it/cpu.max", "max 100000\n")
     lay(root, "sys/fs/cgroup/work/it/memory.max", "500000\n")
     lay(root, "sys/fs/cgroup/work/it/memory.current", "400000\n")
-    lay(root, "sys/fs/cgroup/work/it/memory.stat", "anon 1\ninactive_file 100000\n")
+    lay(root, "sys/fs/cgroup/work/it/memory.stat", "anon 1\ninactive_file 60000\nactive_file 40000\n")
     facts = probe(root)
     assert (facts.cpu_quota, facts.threads) == (1.5, 1)
     assert (facts.memory_limit, facts.memory_available) == (500_000, 200_000)
