@@ -4,7 +4,6 @@ It knows what is compiled and how; which flags and which sources is said in nati
 """
 
 import errno
-import fcntl
 import re
 import shutil
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from mkllm.builder.process import run
 HERE = Path(__file__).parent
 PROJECT = HERE / "native"
 TARGET = "linux-x86_64"
-PROJECT_FILES = ("CMakeLists.txt", "shim.cpp", "shuffle.h")
+PROJECT_FILES = ("CMakeLists.txt", "shim.cpp", "sgemm_quants.cpp")
 ENGINE = "mkllm-engine"
 LIBRARIES = ("libggml-base.so", "libggml.so")
 BINDINGS = ("llama_cpp.py", "_ctypes_extensions.py", "py.typed")
@@ -85,20 +84,17 @@ def _recipe() -> list[Path]:
 
 
 def _build(sdist: Path, variants: tuple[str, ...], tools: Tools, places: Places, out: Path, report: Report) -> None:
-    places.work.mkdir(parents=True, exist_ok=True)
-    with (places.work / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            report.step("unpacking llama.cpp")
-            unpack(sdist, places.source)
-            _copy_project(places.project)
-            report.step("configuring llama.cpp")
-            _configure(variants, tools, places, report)
-            report.step(f"compiling the engine and {len(variants)} CPU variants")
-            _compile(tools, places, report)
-            _place(variants, tools, places, out)
-        except OSError as error:
-            raise _translated(error) from None
+    try:
+        report.step("unpacking llama.cpp")
+        unpack(sdist, places.source)
+        _copy_project(places.project)
+        report.step("configuring llama.cpp")
+        _configure(variants, tools, places, report)
+        report.step(f"compiling the engine and {len(variants)} CPU variants")
+        _compile(tools, places, report)
+        _place(variants, tools, places, out)
+    except OSError as error:
+        raise _translated(error) from None
     report.progress(1.0)
 
 
