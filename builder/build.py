@@ -1,7 +1,6 @@
 """`mkllm build`: from a model reference to an artifact, one step after the other."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from mkllm.builder import engine_args
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import find_kit
 from mkllm.builder.model import promise, vocabulary
-from mkllm.builder.model.memory import measure
+from mkllm.builder.model.memory import measuring
 from mkllm.builder.model.reference import Source, resolve
 from mkllm.builder.progress import Output
 from mkllm.builder.target import check_path, check_source, check_space, check_system
@@ -41,7 +40,10 @@ class Made:
 
 
 def build(request: Request, output: Output) -> Made:
-    """Build an artifact. Everything that can be refused is refused before anything is written."""
+    """Build an artifact. What can be refused is refused before anything is written.
+
+    Only what llama.cpp itself refuses is refused meanwhile, before the target appears.
+    """
     system = check_system(request.system, request.path)
     if request.path:
         check_path(request.path, request.force)
@@ -60,14 +62,11 @@ def make(path: Path, kit: Kit, source: Source, request: Request, output: Output)
     """Write the artifact of a model, while llama.cpp itself looks whether it can read it, and what memory it takes."""
     needed = size_of(kit, source.weights)
     check_space(path, needed)
-    promise.check(source.origin.promised, output)
-
     with (
         vocabulary.checking(kit, source.path) as reading,
-        ThreadPoolExecutor(1) as beside,
-        output.task(f"writing {path.name}", needed) as advance,
+        measuring(kit, source.path, source.model.memory) as measurement,
     ):
-        memory = beside.submit(measure, kit, source.path, source.model.memory)
+        promise.check(source.origin.promised, output, reading.look)
 
         def progress(count: int) -> None:
             reading.look()
@@ -75,10 +74,14 @@ def make(path: Path, kit: Kit, source: Source, request: Request, output: Output)
 
         def describe(boot: Blob, pkg: Blob, members: tuple[Member, ...]) -> Manifest:
             reading.wait()
-            model = replace(source.model, memory=memory.result())
+            memory = measurement.wait()
+            if not memory:
+                output.note("note: the kit's engine does not run here, so what memory the model takes is an estimate")
+            model = replace(source.model, memory=memory or source.model.memory)
             return _manifest(kit, source, model, request, boot, pkg, members)
 
-        manifest = write(path, kit, source.weights, describe, force=request.force, progress=progress)
+        with output.task(f"writing {path.name}", needed) as advance:
+            manifest = write(path, kit, source.weights, describe, force=request.force, progress=progress)
     return Made(path, os.path.getsize(path), manifest)
 
 

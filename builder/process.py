@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -51,6 +51,21 @@ def run(
     if process.returncode:
         raise _failure(words, process.returncode, lines, log)
     return "".join(lines)
+
+
+@contextlib.contextmanager
+def background(args: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A program that runs while something else is done, its output in pipes; ended, if it still runs, with the block.
+
+    `env` is its whole environment (None: this process's). Raises OSError when it cannot be started.
+    """
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    words = [str(word) for word in args]
+    with subprocess.Popen(words, env=env, stdin=null, stdout=pipe, stderr=pipe, text=True, errors="replace") as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _start(words: list[str], cwd: Path | None, env: Mapping[str, str] | None) -> subprocess.Popen[str]:

@@ -221,7 +221,17 @@ logging = _table(
 )
 
 # Passed to the engine by their own names when given.
-PLAIN = ("batch_size", "flash_attn", "lora", "chat_template_file", "reasoning_budget", "timeout")
+PLAIN = (
+    "batch_size",
+    "ubatch_size",
+    "flash_attn",
+    "cache_type_k",
+    "cache_type_v",
+    "lora",
+    "chat_template_file",
+    "reasoning_budget",
+    "timeout",
+)
 FLAGS = ("metrics", "embeddings", "reranking")
 SAMPLING = (
     *("n_predict", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n"),
@@ -239,9 +249,6 @@ def engine_options(given: Mapping[str, Any], extra: tuple[str, ...]) -> EngineOp
         threads_batch=given["threads_batch"],
         parallel=given.get("parallel"),
         alias=given.get("alias"),
-        cache_type_k=given["cache_type_k"],
-        cache_type_v=given["cache_type_v"],
-        batch=given["ubatch_size"],
         fit=given["fit"] == "on",
         sampling={name: given[name] for name in SAMPLING if given[name] is not None},
         plain=plain,

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
-from mkllm.runtime.engine.arguments import EngineOptions, arguments, longest_context
+from mkllm.runtime.engine.arguments import EngineOptions, arguments, asked
 from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Weights
 from mkllm.runtime.engine.supervisor import Plan, Supervisor
 from mkllm.runtime.errors import EngineUnusable
-from mkllm.runtime.hardware.fit import Asked, Fit, fit
+from mkllm.runtime.hardware.fit import Fit, fit
 from mkllm.runtime.hardware.probe import Facts, probe
 from mkllm.runtime.hardware.rank import Ranking, rank
 from mkllm.runtime.home import Home, open_home, prune, watch_guardian
@@ -82,17 +82,8 @@ def _expect_kernel(ranking: Ranking, kernel: str | None) -> None:
 
 def fit_model(artifact: Artifact, facts: Facts, options: EngineOptions) -> Fit:
     """How the model is fitted into this machine's memory. Raises TooLittleMemory."""
-    model, made = artifact.manifest.model, artifact.manifest.defaults
-    asked = Asked(
-        context=options.context,
-        made=made.context,
-        longest=longest_context((*made.engine_args, *options.extra), model.context),
-        type_k=options.cache_type_k,
-        type_v=options.cache_type_v,
-        batch=options.batch,
-        checked=options.fit,
-    )
-    return fit(asked, model, artifact.member(WEIGHTS).size, facts)
+    manifest = artifact.manifest
+    return fit(asked(manifest, options), manifest.model, artifact.member(WEIGHTS).size, facts)
 
 
 def fit_threads(artifact: Artifact, facts: Facts) -> int:

@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 INT32 = 2**31 - 1
 # Bytes, as the JSON text in UTF-8 that the engine gets: in one argument, for which Linux has room for 128 KiB.
 MAX_PROMPT = 120 << 10
-WHEN_RUN = ("--api-key", "--api-key-file")
+WHEN_RUN = ("--api-key", "--api-key-file", "--fit")
 
 
 class FiniteRange(click.FloatRange):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from mkllm.builder import process
 from mkllm.builder.errors import NoKit, UnusableModel
 from mkllm.builder.kit.kit import Kit
 
@@ -59,12 +60,8 @@ def checking(kit: Kit, path: Path) -> Iterator[Check]:
         yield Check(None, kit, path)
         return
     command = [sys.executable, "-P", "-m", __name__, str(kit.path), str(path)]
-    null, pipe = subprocess.DEVNULL, subprocess.PIPE
-    with subprocess.Popen(command, stdin=null, stdout=pipe, stderr=pipe, text=True, errors="replace") as child:
-        try:
-            yield Check(child, kit, path)
-        finally:
-            child.kill()
+    with process.background(command) as child:
+        yield Check(child, kit, path)
 
 
 def _refused(path: Path, why: str) -> UnusableModel:

@@ -30,13 +30,15 @@ class Memory:
     """What the engine takes beside the weights; all 0 where the model does not say.
 
     `cache_keys` and `cache_values`: elements that one token adds to the caches, over all layers; `cache_fixed`: bytes
-    of caches that do not grow with the context, such as those of sliding windows and recurrent layers; `compute`: bytes
-    of buffers for batches of 512 tokens, and `compute_token` what each token of context adds to them.
+    for each request at the same time that do not grow with the context, such as those of sliding windows and recurrent
+    layers; `cache_quantized`: the engine is known to take caches in q8_0; `compute`: bytes of buffers for batches of
+    512 tokens, and `compute_token` what each token of context adds to them.
     """
 
     cache_keys: int
     cache_values: int
     cache_fixed: int
+    cache_quantized: bool
     compute: int
     compute_token: int
 

@@ -95,7 +95,9 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
         yield "memory", str(seen.fit)
     else:
         yield "context", f"{seen.fit.context} of {model.context} tokens trained"
-        yield "memory", f"{size(weights)} weights, {size(seen.fit.caches)} caches, {size(seen.fit.buffers)} buffers"
+        caches, buffers = size(seen.fit.caches), size(seen.fit.buffers)
+        known = f"{caches} caches, {buffers} buffers" if seen.fit.buffers else "nothing known of caches and buffers"
+        yield "memory", f"{size(weights)} weights, {known}"
     if manifest.defaults.system_prompt:
         yield "system", manifest.defaults.system_prompt
     yield "machine", f"{facts.cpu_model}, {_cores(facts)}, {facts.cpus} CPUs allowed, {_memory(facts)}"

@@ -12,7 +12,7 @@ from itertools import pairwise
 from mkllm.runtime.artifact.engine_words import OWN, REASONS, option_name
 from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.errors import RuntimeFailure
-from mkllm.runtime.hardware.fit import BATCH, F16, PROMPTS, Fit
+from mkllm.runtime.hardware.fit import BATCH, F16, PROMPTS, TYPE_BYTES, Asked, Fit
 
 # The names of requests (and of the manifest) that are not the long option's with other dashes.
 SAMPLING_OPTIONS = {"temperature": "--temp", "typical_p": "--typical", "n_predict": "--predict"}
@@ -29,6 +29,18 @@ FILES = frozenset(
 LISTS = frozenset({"--lora", "--control-vector"})
 SCALED_LISTS = frozenset({"--lora-scaled", "--control-vector-scaled"})
 EMBEDDED = "embedded:"
+SHORT = {
+    "-b": "--batch-size",
+    "-ub": "--ubatch-size",
+    "-ctk": "--cache-type-k",
+    "-ctv": "--cache-type-v",
+    "-fa": "--flash-attn",
+    "-np": "--parallel",
+}
+# What needs batches of their full size: inputs that are not split, and pictures.
+WHOLE = frozenset("--embedding --embeddings --rerank --reranking -mm --mmproj".split())
+OFF = frozenset({"off", "disabled", "false", "0"})
+SLOTS, LOGICAL_BATCH = 4, 2048  # the engine's own
 
 
 class WrongArgument(RuntimeFailure):
@@ -50,9 +62,6 @@ class EngineOptions:
     threads_batch: int | None = None
     parallel: int | None = None
     alias: str | None = None
-    cache_type_k: str | None = None
-    cache_type_v: str | None = None
-    batch: int | None = None
     fit: bool = True
     sampling: Mapping[str, float | int] = field(default_factory=dict)
     plain: Sequence[tuple[str, str]] = ()
@@ -75,20 +84,73 @@ def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, threads: int
     if options.parallel != 1:
         # Told how many requests to serve at once, the engine would give each only its part of the context.
         words.append("--kv-unified")
+    words += _fitted(fit)
+    if not options.warm_up:
+        words.append("--no-warmup")
+    words += _sampling({**manifest.defaults.sampling, **options.sampling})
+    words += _page(manifest.defaults.system_prompt)
+    given = _given(manifest, options)
+    _expect_files(given)
+    return (*words, *given)
+
+
+def asked(manifest: Manifest, options: EngineOptions) -> Asked:
+    """What maker and user ask that has to do with memory. Raises WrongArgument as `arguments` does."""
+    words = _given(manifest, options)
+    told = {SHORT.get(option_name(name), option_name(name)): value for name, value in pairwise(words)}
+    names = {option_name(word) for word in words}
+    return Asked(
+        context=options.context,
+        made=manifest.defaults.context,
+        longest=longest_context(words, manifest.model.context),
+        type_k=_known(told.get("--cache-type-k")),
+        type_v=_known(told.get("--cache-type-v")),
+        batch=_batch(_number(told.get("--ubatch-size")), _number(told.get("--batch-size"))),
+        slots=options.parallel or _number(told.get("--parallel")) or SLOTS,
+        beside=sum(_size(file) for pair in pairwise(words) for file in _named_files(option_name(pair[0]), pair[1])),
+        whole=bool(names & WHOLE),
+        quantizable=told.get("--flash-attn", "").lower() not in OFF,
+        checked=options.fit,
+    )
+
+
+def _given(manifest: Manifest, options: EngineOptions) -> list[str]:
+    """What is passed on as it is: the maker's words, then the user's."""
+    plain = [word for pair in options.plain for word in pair]
+    return [*_checked(manifest.defaults.engine_args), *plain, *_checked(options.extra)]
+
+
+def _fitted(fit: Fit) -> list[str]:
+    words = []
     for name, kind in (("--cache-type-k", fit.type_k), ("--cache-type-v", fit.type_v)):
         words += [name, kind] if kind != F16 else []
     if fit.batch != BATCH:
         words += ["--ubatch-size", str(fit.batch)]
     if fit.prompts < PROMPTS:
         words += ["--cache-ram", str(fit.prompts >> 20)]
-    if not options.warm_up:
-        words.append("--no-warmup")
-    words += _sampling({**manifest.defaults.sampling, **options.sampling})
-    words += _page(manifest.defaults.system_prompt)
-    given = [word for pair in options.plain for word in pair]
-    given += [*_checked(manifest.defaults.engine_args), *_checked(options.extra)]
-    _expect_files(given)
-    return (*words, *given)
+    return words
+
+
+def _batch(physical: int | None, logical: int | None) -> int | None:
+    """The physical batch that was asked for: never more than the logical one."""
+    if physical is None:
+        return logical if logical and logical < BATCH else None
+    return min(physical, logical or LOGICAL_BATCH)
+
+
+def _known(type: str | None) -> str | None:
+    return type if type in TYPE_BYTES else None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdecimal() and int(text) else None
+
+
+def _size(file: str) -> int:
+    try:
+        return os.path.getsize(file)
+    except OSError:
+        return 0
 
 
 def longest_context(words: Sequence[str], trained: int) -> int:

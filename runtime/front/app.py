@@ -63,7 +63,8 @@ class App:
         if request.method in ("GET", "HEAD"):
             if path in HEALTH:
                 launch = self._launch
-                return answers.answer(*health(launch.model_id, launch.context, launch.front.notes, self._engine.now))
+                notes = () if self._guard.wrong_key(request.headers) else launch.front.notes
+                return answers.answer(*health(launch.model_id, launch.context, notes, self._engine.now))
             if self._page.has(path):
                 return self._page.answer(path, request.headers)
         refusal = self._guard.wrong_key(request.headers)

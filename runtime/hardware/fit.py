@@ -3,10 +3,9 @@
 Nothing is reduced without a word: every reduction is one of the notes of a `Fit`.
 """
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
-from mkllm.runtime.artifact.manifest import Memory, Model
+from mkllm.runtime.artifact.manifest import Model
 from mkllm.runtime.errors import TooLittleMemory
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.progress import size
@@ -19,6 +18,7 @@ MOST_BYTES = 1 << 30
 BATCH = 512  # the engine's own; the manifest's figures are for it
 BATCHES = (BATCH, 256, 128, 64)
 PROMPTS = 8 << 30  # the engine's own limit for prompts that it remembers
+UNLIMITED = 1 << 62
 PROGRAMS = 96 << 20  # this program and the engine without its buffers
 F16, SMALL = "f16", "q8_0"
 # Bytes per element of llama.cpp's cache types: blocks of 32 elements with their scales.
@@ -42,8 +42,9 @@ class Asked:
     """What was asked for; None: not asked.
 
     `context` on the command line (0: all that the model was trained with), `made`: that of the maker; the engine cuts
-    what is longer than `longest` (None: than what the model was trained with). `checked` False: take it all, whatever
-    memory there is.
+    what is longer than `longest` (None: than what the model was trained with). `slots` requests are served at the same
+    time. `beside`: bytes of other files that are loaded. `whole`: batches may not be made smaller. `quantizable`:
+    nothing speaks against caches in q8_0. `checked` False: what was asked for is taken, whatever memory there is.
     """
 
     context: int | None = None
@@ -52,6 +53,10 @@ class Asked:
     type_k: str | None = None
     type_v: str | None = None
     batch: int | None = None
+    slots: int = 1
+    beside: int = 0
+    whole: bool = False
+    quantizable: bool = True
     checked: bool = True
 
     @property
@@ -83,49 +88,112 @@ def fit(asked: Asked, model: Model, weights: int, facts: Facts) -> Fit:
 
     Raises TooLittleMemory when the machine has not enough for it even if all of it were free.
     """
-    known = bool(facts.memory_available) and model.memory != Memory(0, 0, 0, 0, 0) and asked.checked
-    if known:
-        _expect_memory(model, weights, facts)
-    room = max(0, facts.memory_available - weights - PROGRAMS) if known else 1 << 62
-    batch = asked.batch or _batch(model.memory, room)
-    wanted = asked.made if asked.context is None else asked.context or model.context
-    fitted = _automatic(asked, model, room, known) if wanted is None else _wanted(wanted, batch, asked, model, room)
-    context, types, notes = fitted
-    if known and facts.memory_available < weights:
-        notes = (*notes, _slow(weights, facts))
-    if batch < BATCH and not asked.batch:
-        notes = (
-            *notes,
-            f"batch: {batch} tokens instead of {BATCH} to save memory; --ubatch-size {BATCH} asks for more",
+    known = facts.memory_total > 0
+    needed = weights + asked.beside + PROGRAMS
+    room = max(0, facts.memory_available - needed) if known else UNLIMITED
+    sizes = _Sizes(asked, model, room)
+    found = sizes.reduced() if asked.checked and known else sizes.as_asked()
+    taken = needed + found.caches + found.buffers
+    if asked.checked and known:
+        _expect_memory(taken, weights, model, facts)
+        if taken > facts.memory_available:
+            found = replace(found, notes=(*found.notes, _slow(taken, facts)))
+    return replace(found, prompts=max(0, min(PROMPTS, (room - found.caches - found.buffers) // 2)))
+
+
+class _Sizes:
+    """The sizes for one model in `room` bytes beside its weights."""
+
+    def __init__(self, asked: Asked, model: Model, room: int) -> None:
+        self._asked = asked
+        self._memory = model.memory
+        self._trained = model.context
+        self._room = room
+        free = asked.quantizable and not asked.type_k and not asked.type_v
+        self._smallest = (SMALL, SMALL) if free and model.memory.cache_quantized else asked.types
+
+    def as_asked(self) -> Fit:
+        """Nothing reduced but a context that nobody asked for."""
+        tokens, notes = self._tokens()
+        return self._fit(tokens, self._asked.types, self._asked.batch or BATCH, notes)
+
+    def reduced(self) -> Fit:
+        """A batch whose buffers are small beside the room; then smaller caches, then fewer tokens, until it fits."""
+        tokens, notes = self._tokens()
+        batch = self._asked.batch or self._batch(min(tokens, SHORTEST))
+        if batch < BATCH and not self._asked.batch:
+            notes = (*notes, f"batch: {batch} tokens instead of {BATCH} to save memory; -ub {BATCH} asks for more")
+        whole = self._fit(tokens, self._asked.types, batch, notes)
+        if self._fits(whole):
+            return whole
+        free = f"the {size(whole.caches)} of {'/'.join(dict.fromkeys(self._asked.types))} are not free"
+        smaller = f"caches: {SMALL}, since {free}; --fit off keeps {F16}"
+        small = self._fit(tokens, self._smallest, batch, (*notes, smaller))
+        if self._fits(small):
+            return small
+        per_token = self._per_token(self._smallest) + self._memory.compute_token * batch / BATCH
+        over = small.caches + small.buffers - self._room
+        fewer = max(min(tokens, SHORTEST), int(tokens - over / max(1.0, per_token)) // STEP * STEP)
+        changes = [f"{fewer} tokens instead of {tokens}"] if fewer < tokens else []
+        changes += [f"caches in {SMALL}"] if self._smallest != self._asked.types else []
+        if changes:
+            notes = (*notes, f"context: {' and '.join(changes)}, since {free}; --fit off takes them all the same")
+        return self._fit(fewer, self._smallest, batch, notes)
+
+    def _tokens(self) -> tuple[int, tuple[str, ...]]:
+        """The context that is wanted, and what there is to say about it."""
+        asked, trained = self._asked, self._trained
+        wanted = asked.made if asked.context is None else asked.context or trained
+        if wanted is None:
+            return self._automatic()
+        tokens = min(-(-wanted // STEP) * STEP, asked.longest or trained)
+        if tokens >= wanted:
+            return tokens, ()
+        return tokens, (
+            f"context: {tokens} tokens instead of {wanted}, since the model was trained with no more; "
+            "-- --rope-scaling yarn --rope-scale N makes it N times as long",
         )
-    taken = caches(model.memory, context, *types), buffers(model.memory, context, batch)
-    prompts = max(0, min(PROMPTS, (room - sum(taken)) // 2))
-    return Fit(context, *types, batch, *taken, prompts, notes)
+
+    def _automatic(self) -> tuple[int, tuple[str, ...]]:
+        """The model's own context, as far as its caches take no more than a share of what is free."""
+        types, trained = self._asked.types, self._trained
+        most = min(self._room * SHARE, MOST_BYTES) - self._memory.cache_fixed * self._asked.slots
+        per_token = self._per_token(types)
+        tokens = min(trained, max(int(most / per_token) // STEP * STEP, SHORTEST)) if per_token else trained
+        if tokens == trained:
+            return trained, ()
+        needed = size(self._fit(trained, types, BATCH).caches)
+        return tokens, (
+            f"context: {tokens} of the model's {trained} tokens, since all would take {needed} of memory; "
+            f"--ctx-size {trained} asks for all",
+        )
+
+    def _batch(self, tokens: int) -> int:
+        """The largest whose buffers take no more than a share of the room."""
+        if self._asked.whole:
+            return BATCH
+        sizes = ((batch, self._fit(tokens, self._asked.types, batch).buffers) for batch in BATCHES)
+        return next((batch for batch, buffers in sizes if buffers <= self._room * SHARE), BATCHES[-1])
+
+    def _fits(self, found: Fit) -> bool:
+        return found.caches + found.buffers <= self._room
+
+    def _fit(self, tokens: int, types: tuple[str, str], batch: int, notes: tuple[str, ...] = ()) -> Fit:
+        caches = self._memory.cache_fixed * self._asked.slots + int(tokens * self._per_token(types))
+        buffers = int((self._memory.compute + self._memory.compute_token * tokens) * batch / BATCH)
+        return Fit(tokens, *types, batch, caches, buffers, 0, notes)
+
+    def _per_token(self, types: tuple[str, str]) -> float:
+        return self._memory.cache_keys * TYPE_BYTES[types[0]] + self._memory.cache_values * TYPE_BYTES[types[1]]
 
 
-def caches(memory: Memory, tokens: int, type_k: str = F16, type_v: str = F16) -> int:
-    """Bytes of the engine's caches for a context of `tokens`."""
-    return memory.cache_fixed + int(tokens * _token_bytes(memory, type_k, type_v))
-
-
-def buffers(memory: Memory, tokens: int, batch: int) -> int:
-    """Bytes of the engine's compute buffers for a context of `tokens`."""
-    return int((memory.compute + memory.compute_token * tokens) * batch / BATCH)
-
-
-def _token_bytes(memory: Memory, type_k: str, type_v: str) -> float:
-    return memory.cache_keys * TYPE_BYTES[type_k] + memory.cache_values * TYPE_BYTES[type_v]
-
-
-def _expect_memory(model: Model, weights: int, facts: Facts) -> None:
-    shortest = min(SHORTEST, model.context)
-    beside = PROGRAMS + caches(model.memory, shortest, SMALL, SMALL) + buffers(model.memory, shortest, BATCHES[-1])
+def _expect_memory(taken: int, weights: int, model: Model, facts: Facts) -> None:
     has = min(facts.memory_total, facts.memory_limit or facts.memory_total)
-    if has and weights + beside > has:
+    if taken > has:
         whose = "this container may have" if facts.memory_limit and facts.memory_limit == has else "this machine has"
         raise TooLittleMemory(
-            f"the model needs {size(weights + beside)} of memory, {whose} {size(has)}: "
-            f"{_smaller(model, weights, has - beside)}; --fit off starts it all the same, slowed down by the disk"
+            f"the model needs {size(taken)} of memory, {whose} {size(has)}: "
+            f"{_smaller(model, weights, has - taken + weights)}; --fit off starts it all the same, slowly"
         )
 
 
@@ -138,62 +206,8 @@ def _smaller(model: Model, weights: int, room: int) -> str:
     return f"a model of at most {size(room)} would fit" if room > 0 else "no model fits"
 
 
-def _batch(memory: Memory, room: int) -> int:
-    """The largest whose buffers take no more than a quarter of the room."""
-    return next((batch for batch in BATCHES if buffers(memory, SHORTEST, batch) <= room * SHARE), BATCHES[-1])
-
-
-Fitted = tuple[int, tuple[str, str], tuple[str, ...]]
-
-
-def _automatic(asked: Asked, model: Model, room: int, known: bool) -> Fitted:
-    """Nobody asked: the model's own context, as far as its cache takes no more than a share of what is free."""
-    trained, types = model.context, asked.types
-    per_token = _token_bytes(model.memory, *types)
-    if not known or not per_token:
-        return trained, types, ()
-    most = min(room * SHARE, MOST_BYTES) - model.memory.cache_fixed
-    tokens = min(trained, max(int(most / per_token) // STEP * STEP, SHORTEST))
-    if tokens == trained:
-        return trained, types, ()
-    needed = size(caches(model.memory, trained, *types))
+def _slow(taken: int, facts: Facts) -> str:
     return (
-        tokens,
-        types,
-        (
-            f"context: {tokens} of the model's {trained} tokens, since all would take {needed} of memory; "
-            f"--ctx-size {trained} asks for all",
-        ),
-    )
-
-
-def _wanted(wanted: int, batch: int, asked: Asked, model: Model, room: int) -> Fitted:
-    """As asked, as far as the model and the memory reach: first with smaller caches, then with fewer tokens."""
-    tokens = min(-(-wanted // STEP) * STEP, asked.longest or model.context)
-    notes: tuple[str, ...] = ()
-    if asked.context and tokens < wanted:
-        notes = (
-            f"context: {tokens} tokens instead of {wanted}, since the model was trained with no more; "
-            "-- --rope-scaling yarn --rope-scale N makes it N times as long",
-        )
-    memory, room = model.memory, room - buffers(model.memory, tokens, batch)
-    taken = partial(caches, memory, tokens)
-    if taken(*asked.types) <= room or tokens <= SHORTEST:
-        return tokens, asked.types, notes
-    types = asked.types if asked.type_k or asked.type_v else (SMALL, SMALL)
-    free = f"the {size(taken(*asked.types))} of {'/'.join(dict.fromkeys(asked.types))} are not free"
-    if taken(*types) <= room:
-        return tokens, types, (*notes, f"caches: {SMALL}, since {free}; -ctk {F16} -ctv {F16} asks for more")
-    left = room - caches(memory, tokens, *types)  # below zero
-    per_token = _token_bytes(memory, *types) + memory.compute_token * batch / BATCH
-    fewer = max(int(tokens + left / max(1.0, per_token)) // STEP * STEP, SHORTEST)
-    change = f" and caches in {SMALL}" if types != asked.types else ""
-    note = f"context: {fewer} tokens instead of {tokens}{change}, since {free}; --fit off takes them all the same"
-    return fewer, types, (*notes, note)
-
-
-def _slow(weights: int, facts: Facts) -> str:
-    return (
-        f"memory: only {size(facts.memory_available)} are free for {size(weights)} of weights, so parts of them are "
+        f"memory: {size(taken)} are needed and only {size(facts.memory_available)} are free, so parts of the model are "
         "read from the disk again and again: end other programs"
     )

@@ -20,18 +20,19 @@ def test_small_models_have_one_thread(size, threads):
 
 
 def test_context_by_memory(fake_artifact):
-    """Without caches to speak of, the cut is by what the manifest says of them."""
+    much = Facts(memory_available=1 << 30, memory_total=1 << 30)
+    scarce = Facts(memory_available=100_000_000, memory_total=1 << 30)
     with open_artifact(fake_artifact) as artifact:
-        assert fit_model(artifact, Facts(memory_available=1 << 30), EngineOptions()).context == 4096
-        little = fit_model(artifact, Facts(memory_available=100_000_000), EngineOptions())
+        assert fit_model(artifact, much, EngineOptions()).context == 4096
+        little = fit_model(artifact, scarce, EngineOptions())
         assert little.context == 2048 and "2048 of the model's 4096" in little.notes[0]
-        assert fit_model(artifact, Facts(memory_available=100_000_000), EngineOptions(context=256)).context == 256
-        assert fit_model(artifact, Facts(memory_available=100_000_000), EngineOptions(fit=False)).context == 4096
+        assert fit_model(artifact, scarce, EngineOptions(context=256)).context == 256
+        assert fit_model(artifact, scarce, EngineOptions(context=0, fit=False)).context == 4096
 
 
 def test_context_that_is_in_force(build_fake, tmp_path):
     yarn = ("--rope-scaling", "yarn", "--rope-scale", "2")
-    facts = Facts(memory_available=1 << 30)
+    facts = Facts(memory_available=1 << 30, memory_total=1 << 30)
     with open_artifact(build_fake(tmp_path / "plain")) as artifact:
         cut = fit_model(artifact, facts, EngineOptions(context=8192))
         assert cut.context == 4096 and "4096 tokens instead of 8192" in cut.notes[0]

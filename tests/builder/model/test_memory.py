@@ -1,15 +1,17 @@
 """How much memory a model takes: estimated from its header, and told by an engine."""
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.model.gguf import read_gguf
-from mkllm.builder.model.memory import estimate, measure
+from mkllm.builder.model.memory import estimate, measuring
 from mkllm.runtime.artifact.manifest import Memory
 
 HEADS = dict(
@@ -31,7 +33,7 @@ def estimated(tmp_path: Path, gguf_bytes: Callable[..., bytes]) -> Callable[...,
 
 
 def test_an_8b(estimated: Callable[..., Memory]) -> None:
-    assert estimated() == Memory(32768, 32768, 0, 512 * 4 * (30 + 8 * 64), 1024)
+    assert estimated() == Memory(32768, 32768, 0, False, 512 * 4 * (30 + 8 * 64), 1024)
 
 
 def test_heads_that_are_longer_than_the_width_says(estimated: Callable[..., Memory]) -> None:
@@ -68,11 +70,12 @@ def test_a_model_without_an_embedding(estimated: Callable[..., Memory]) -> None:
 
 ENGINE = """#!/bin/sh
 case "$*" in
+  *" -ctk q8_0 -ctv q8_0 "*) %s ;;
   *" -c 4096 "*) echo "Host 100 140 70" ;;
-  *" -ctk f16 "*) echo "Host 100 740 130" ;;
-  *) echo "Host 100 590 130" ;;
+  *) echo "Host 100 740 130" ;;
 esac
 """
+GUESS = Memory(1, 3, 3, False, 4, 5)
 
 
 def kit_with(small_kit: Kit, folder: Path, engine: str) -> Kit:
@@ -82,14 +85,39 @@ def kit_with(small_kit: Kit, folder: Path, engine: str) -> Kit:
     return Kit.read(folder)
 
 
+def told(kit: Kit, tmp_path: Path) -> Memory | None:
+    with measuring(kit, tmp_path / "m.gguf", GUESS) as measurement:
+        return measurement.wait()
+
+
 def test_the_engine_is_asked(small_kit: Kit, tmp_path: Path) -> None:
-    """600 MiB more for 61440 tokens more: 10240 bytes each; 150 MiB less with keys of 34 bytes instead of 64."""
-    found = measure(kit_with(small_kit, tmp_path / "kit", ENGINE), tmp_path / "m.gguf", Memory(0, 0, 0, 0, 0))
-    assert found == Memory(2560, 2560, 100 << 20, 66 << 20, 1024)
+    """600 MiB more for 61440 tokens more: 10240 bytes each, so 5120 elements, one to three as in the estimate."""
+    found = told(kit_with(small_kit, tmp_path / "kit", ENGINE % "echo Host 100 90 70"), tmp_path)
+    assert found == Memory(1280, 3840, 100 << 20, True, 66 << 20, 1024)
+
+
+def test_a_model_whose_caches_cannot_be_quantized(small_kit: Kit, tmp_path: Path) -> None:
+    found = told(kit_with(small_kit, tmp_path / "kit", ENGINE % "exit 1"), tmp_path)
+    assert found == Memory(1280, 3840, 100 << 20, False, 66 << 20, 1024)
 
 
 @pytest.mark.parametrize("engine", ["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho what\n", "#!/bin/sh\n", "no program"])
-def test_where_the_engine_does_not_say_the_estimate_holds(engine: str, small_kit: Kit, tmp_path: Path) -> None:
-    guess = Memory(1, 2, 3, 4, 5)
-    assert measure(kit_with(small_kit, tmp_path / "kit", engine), tmp_path / "m.gguf", guess) == guess
-    assert measure(small_kit, tmp_path / "m.gguf", guess) == guess
+def test_an_engine_that_does_not_say(engine: str, small_kit: Kit, tmp_path: Path) -> None:
+    assert told(kit_with(small_kit, tmp_path / "kit", engine), tmp_path) is None
+
+
+def test_a_kit_of_another_system_gets_the_estimate(small_kit: Kit, tmp_path: Path) -> None:
+    assert told(small_kit, tmp_path) == GUESS
+
+
+def test_an_engine_that_hangs_ends_with_the_block(small_kit: Kit, tmp_path: Path) -> None:
+    kit = kit_with(small_kit, tmp_path / "kit", f"#!/bin/sh\necho $$ >> {tmp_path}/pids\nexec sleep 600\n")
+    with pytest.raises(KeyboardInterrupt), measuring(kit, tmp_path / "m.gguf", GUESS):
+        while not (tmp_path / "pids").exists() or len((tmp_path / "pids").read_text().split()) < 3:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert not any(psutil.pid_exists(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+
+
+def test_latent_attention_has_no_values(estimated: Callable[..., Memory]) -> None:
+    assert estimated(llama__attention__key_length_mla=192).cache_values == 0

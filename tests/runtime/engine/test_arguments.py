@@ -6,8 +6,8 @@ import pytest
 
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.artifact.reader import open_artifact
-from mkllm.runtime.engine.arguments import EngineOptions, WrongArgument, arguments, longest_context
-from mkllm.runtime.hardware.fit import PROMPTS, Fit
+from mkllm.runtime.engine.arguments import EngineOptions, WrongArgument, arguments, asked, longest_context
+from mkllm.runtime.hardware.fit import PROMPTS, Asked, Fit
 
 FIT = Fit(512, "f16", "f16", 512, 0, 0, PROMPTS)
 
@@ -135,3 +135,34 @@ def test_words_that_stretch_the_context(words, longest):
 def test_an_unknown_sampling_default_is_named(manifest):
     with pytest.raises(WrongArgument, match="'warmth'"):
         arguments(with_defaults(manifest, sampling={"warmth": 1}), EngineOptions(), FIT, 4)
+
+
+def test_what_is_asked_of_the_memory(manifest, tmp_path):
+    assert asked(manifest, EngineOptions()) == Asked(slots=4, longest=4096)
+    (tmp_path / "adapter").write_bytes(bytes(1000))
+    (tmp_path / "eyes").write_bytes(bytes(300))
+    made = with_defaults(manifest, context=512, engine_args=("-ctk", "q8_0", "--flash-attn", "off", "-ub", "64"))
+    plain = (("--cache-type-k", "f16"), ("--lora", str(tmp_path / "adapter")))
+    found = asked(made, EngineOptions(plain=plain, parallel=1, extra=("--mmproj", str(tmp_path / "eyes")), fit=False))
+    assert (found.made, found.type_k, found.type_v, found.batch, found.slots) == (512, "f16", None, 64, 1)
+    assert (found.beside, found.whole, found.quantizable, found.checked) == (1300, True, False, False)
+
+
+@pytest.mark.parametrize(
+    "words,batch",
+    [
+        (("-ub", "8192"), 2048),
+        (("-ub", "8192", "-b", "4096"), 4096),
+        (("--batch-size", "128"), 128),
+        (("--batch-size", "1024"), None),
+        (("--ubatch-size", "many"), None),
+    ],
+)
+def test_the_batch_that_the_engine_will_have(manifest, words, batch):
+    assert asked(manifest, EngineOptions(extra=words)).batch == batch
+
+
+def test_the_user_s_own_options_come_after_the_maker_s(manifest):
+    made = with_defaults(manifest, engine_args=("--batch-size", "64"))
+    words = arguments(made, EngineOptions(plain=(("--batch-size", "128"),)), FIT, 4)
+    assert words[-4:] == ("--batch-size", "64", "--batch-size", "128")

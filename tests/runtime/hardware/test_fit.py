@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from mkllm.runtime.artifact.manifest import WEIGHTS, Memory, Model
 from mkllm.runtime.errors import TooLittleMemory
-from mkllm.runtime.hardware.fit import PROMPTS, SHORTEST, Asked, Fit, buffers, caches, fit
+from mkllm.runtime.hardware.fit import PROMPTS, SHORTEST, Asked, Fit, fit
 from mkllm.runtime.hardware.probe import Facts
 
 GIB, MIB = 1 << 30, 1 << 20
 # Mistral 7B in Q4_0, as the engine tells: 128 KiB of cache for each token.
-MISTRAL = Memory(cache_keys=32768, cache_values=32768, cache_fixed=0, compute=116 * MIB, compute_token=1024)
+MISTRAL = Memory(32768, 32768, 0, True, compute=116 * MIB, compute_token=1024)
 WEIGHTS_7B = 4108 * MIB
-UNKNOWN = Memory(0, 0, 0, 0, 0)
+UNKNOWN = Memory(0, 0, 0, False, 0, 0)
 
 
 def model(memory: Memory = MISTRAL, context: int = 32768, parameters: int = 7_240_000_000) -> Model:
@@ -53,7 +53,7 @@ def test_the_engine_has_no_more_than_the_model_was_trained_with() -> None:
             "-- --rope-scaling yarn --rope-scale N makes it N times as long",
         ),
     )
-    assert fitted(Asked(made=4096), machine(64), context=1024).notes == ()
+    assert fitted(Asked(made=4096), machine(64), context=1024).notes == found.notes
     assert fitted(Asked(context=4096, longest=4096), machine(64), context=1024).context == 4096
 
 
@@ -77,7 +77,7 @@ def test_what_is_asked_for_and_fits_is_taken() -> None:
 def test_caches_are_made_smaller_first() -> None:
     found = fitted(Asked(context=32768), machine(7))
     assert (found.context, found.type_k, found.type_v) == (32768, "q8_0", "q8_0")
-    assert found.notes == ("caches: q8_0, since the 4.3 GB of f16 are not free; -ctk f16 -ctv f16 asks for more",)
+    assert found.notes == ("caches: q8_0, since the 4.3 GB of f16 are not free; --fit off keeps f16",)
 
 
 def test_then_the_context() -> None:
@@ -103,18 +103,38 @@ def test_fit_off_takes_everything_as_asked() -> None:
 
 def test_little_memory_has_small_batches() -> None:
     found = fitted(Asked(context=2048), machine(4.3, 8))
-    assert found.batch == 128 and found.notes[-1] == (
-        "batch: 128 tokens instead of 512 to save memory; --ubatch-size 512 asks for more"
+    assert found.batch == 128 and found.notes[0] == (
+        "batch: 128 tokens instead of 512 to save memory; -ub 512 asks for more"
     )
     assert fitted(Asked(context=2048, batch=1024), machine(4.3, 8)).batch == 1024
     assert found.prompts < 100 * MIB
 
 
+def test_batches_that_must_stay_whole() -> None:
+    assert fitted(Asked(context=2048, whole=True), machine(4.3, 8)).batch == 512
+
+
+def test_a_model_whose_caches_cannot_be_quantized() -> None:
+    """Nor may they be without flash attention: then only the context is reduced."""
+    plain = replace(MISTRAL, cache_quantized=False)
+    for found in (
+        fitted(Asked(context=32768), machine(7), plain),
+        fitted(Asked(context=32768, quantizable=False), machine(7)),
+    ):
+        assert (found.context, found.type_k, found.type_v) == (22528, "f16", "f16")
+        assert found.notes[0].startswith("context: 22528 tokens instead of 32768, since")
+
+
+def test_short_contexts_have_smaller_caches_too() -> None:
+    found = fitted(Asked(context=2048), machine(4.3, 8))
+    assert (found.context, found.type_k) == (2048, "q8_0") and any("q8_0" in note for note in found.notes)
+
+
 def test_memory_that_others_hold_is_said_to_make_it_slow() -> None:
     found = fitted(Asked(context=2048), machine(2, 8))
-    assert found.notes[0] == (
-        "memory: only 2.1 GB are free for 4.3 GB of weights, so parts of them are read from the disk again and again: "
-        "end other programs"
+    assert found.notes[-1] == (
+        "memory: 4.6 GB are needed and only 2.1 GB are free, so parts of the model are read from the disk again and "
+        "again: end other programs"
     )
 
 
@@ -123,38 +143,59 @@ def test_memory_that_others_hold_is_said_to_make_it_slow() -> None:
     [
         (
             machine(1.5, 2),
-            "the model needs 4.6 GB of memory, this machine has 2.1 GB: a model of at most 1.9 GB would",
+            "model needs 4.6 GB of memory, this machine has 2.1 GB: a model of at most 1.9 GB would fit;",
         ),
-        (
-            machine(3, 4),
-            "this machine has 4.3 GB: its Q3_K_M would fit; --fit off starts it all the same",
-        ),
+        (machine(3, 4), "this machine has 4.3 GB: its Q3_K_M would fit; --fit off starts it all the same, slowly"),
         (machine(1.9, 64, limit=2), "this container may have 2.1 GB: a model of at most"),
         (machine(0.1, 0.2), "no model fits"),
+        (machine(0, 2), "this machine has 2.1 GB"),
     ],
 )
 def test_too_little_memory_says_what_would_fit(facts: Facts, why: str) -> None:
     with pytest.raises(TooLittleMemory) as caught:
         fitted(Asked(), facts)
     assert why in str(caught.value) and "\n" not in str(caught.value)
-    assert fitted(Asked(checked=False), facts).context == 32768
 
 
-def test_unknown_sizes_cut_nothing() -> None:
+def test_weights_alone_are_too_much_for_a_model_that_says_nothing() -> None:
+    with pytest.raises(TooLittleMemory, match="the model needs 4.4 GB of memory"):
+        fitted(Asked(), machine(1, 4), UNKNOWN)
+
+
+def test_what_fits_by_a_short_context_is_not_refused() -> None:
+    tight = machine(4.2, 4.2)
+    assert fitted(Asked(context=256), tight).context == 256
+    with pytest.raises(TooLittleMemory):
+        fitted(Asked(context=2048, type_k="f16", type_v="f16", batch=512), tight)
+
+
+def test_fit_off_still_takes_no_context_that_nobody_asked_for() -> None:
+    found = fitted(Asked(checked=False), machine(3, 4))
+    assert (found.context, found.batch, found.prompts) == (2048, 512, 0)
+    assert fitted(Asked(context=0, checked=False), machine(3, 4)).context == 32768
+
+
+def test_unknown_sizes_cut_nothing_but_what_nobody_asked_for() -> None:
     assert fitted(Asked(), machine(8), UNKNOWN).context == 32768
-    assert fitted(Asked(), Facts()).context == 32768
+    assert fitted(Asked(), Facts()).context == 8192
+    assert fitted(Asked(context=0), Facts()).context == 32768
 
 
-def test_windows_and_states_do_not_grow() -> None:
-    """Sliding windows: much that is fixed, little for each token."""
+def test_windows_and_states_are_there_for_each_request_and_do_not_grow() -> None:
     sliding = replace(MISTRAL, cache_keys=4096, cache_values=4096, cache_fixed=200 * MIB)
-    assert caches(sliding, 1000) == 200 * MIB + 1000 * 16384
+    found = fitted(Asked(slots=4), machine(64), sliding)
+    assert (found.context, found.caches) == (14336, 800 * MIB + 14336 * 16384)
     assert fitted(Asked(), machine(64), sliding).context == 32768
 
 
+def test_other_files_that_are_loaded() -> None:
+    assert fitted(Asked(context=32768, beside=2 * GIB), machine(9)).type_k == "q8_0"
+    assert fitted(Asked(context=32768), machine(9)).type_k == "f16"
+
+
 def test_buffers_grow_with_batch_and_context() -> None:
-    assert buffers(MISTRAL, 8192, 512) == 124 * MIB
-    assert buffers(MISTRAL, 8192, 128) == 31 * MIB
+    assert fitted(Asked(context=8192), machine(64)).buffers == 124 * MIB
+    assert fitted(Asked(context=8192, batch=128), machine(64)).buffers == 31 * MIB
 
 
 SIZES = st.integers(0, 1 << 36)
@@ -170,6 +211,8 @@ def test_any_machine_gets_a_fit_or_a_sentence(
     except TooLittleMemory as error:
         assert str(error).count("\n") == 0
         return
+    has = min(total, limit or total)
+    assert not has or WEIGHTS_7B + found.caches + found.buffers <= has
     assert min(SHORTEST, trained, context or trained) <= found.context <= trained
     whole = min(-(-context // 256) * 256, trained) if context else trained
     assert found.notes or (found.context, found.type_k, found.batch) == (whole, "f16", 512)
