@@ -23,6 +23,7 @@ from mkllm.builder.kit.part import Report
 
 PLAIN_INTERVAL = 20.0  # seconds between progress lines where there is no terminal
 WINDOW = 600.0  # seconds of the past from which the time left is reckoned
+SURE = 0.03  # from less progress than this no time is reckoned
 
 
 @contextlib.contextmanager
@@ -93,7 +94,8 @@ class PlainReport:
 
     def __init__(self, log: IO[str]) -> None:
         self.log = log
-        self._begun = self._said = time.monotonic()
+        self._said = time.monotonic()
+        self._first: tuple[float, float] | None = None  # time and fraction of the first progress
 
     def step(self, text: str) -> None:
         self.log.write(f"# {text}\n")
@@ -101,7 +103,8 @@ class PlainReport:
 
     def progress(self, fraction: float) -> None:
         now = time.monotonic()
-        if now - self._said >= PLAIN_INTERVAL and fraction > 0:
+        begun, done = self._first = self._first or (now, fraction)
+        if now - self._said >= PLAIN_INTERVAL:
             self._said = now
-            left = (now - self._begun) * (1 - fraction) / fraction
-            click.echo(f"  {fraction:.0%}, about {left / 60:.0f} min left", err=True)
+            left = (now - begun) * (1 - fraction) / (fraction - done) if fraction >= done + SURE else None
+            click.echo(f"  {fraction:.0%}" + ("" if left is None else f", about {left / 60:.0f} min left"), err=True)
