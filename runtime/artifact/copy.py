@@ -1,7 +1,9 @@
 """Copies a range of one file into another and hashes it on the way; knows neither zip nor artifact."""
 
 import errno
+import fcntl
 import os
+import struct
 from collections.abc import Callable
 
 from mkllm.runtime.artifact.digest import CHUNK, Digest
@@ -14,9 +16,14 @@ class SourceFailure(Exception):
     """The file that is copied cannot be read, or is shorter than it was; the text says which."""
 
 
+# The ioctl by which one file gets to share blocks of another: descriptor, offset, length, offset there (linux/fs.h).
+FICLONERANGE = 0x4020940D
+SHARING = struct.Struct("qQQQ")
+
+
 class Copier:
-    """Copies into one open file. The kernel copies (and shares blocks where the file system can) as long as it agrees;
-    else the bytes that were read for hashing are written."""
+    """Copies into one open file. Blocks are shared where the file system can. What is hashed has to be read, and is
+    then written from where it was read to; what is not, the kernel copies as long as it agrees."""
 
     def __init__(self, target: int, digest: Digest, progress: Callable[[int], None]) -> None:
         self._target = target
@@ -26,19 +33,21 @@ class Copier:
 
     def copy(self, source: int, offset: int, size: int, at: int) -> None:
         """Copy `size` bytes from `offset` of the open file `source` to `at`. Raises SourceFailure."""
-        done = 0
+        shared, done = self._share(source, offset, size, at), 0
         while done < size:
             buffer = self._digest.buffer()
             view = memoryview(buffer)[: min(CHUNK, size - done)]
             count = _read(source, view, offset + done)
             self._digest.update(buffer, count)
-            self._place(source, offset + done, view[:count], at + done)
+            there = min(max(0, shared - done), count)
+            write_at(self._target, view[there:count], at + done + there)
             self._progress(count)
             done += count
 
     def move(self, source: int, offset: int, size: int, at: int) -> None:
         """The same without hashing, so without reading where the kernel copies. Raises SourceFailure."""
-        done = 0
+        done = self._share(source, offset, size, at)
+        self._progress(done)
         while done < size:
             count = min(CHUNK, size - done)
             moved = self._kernel_copy(source, offset + done, count, at + done) if self._by_kernel else 0
@@ -60,10 +69,17 @@ class Copier:
         write_at(self._target, data, at)
         self._progress(len(data))
 
-    def _place(self, source: int, offset: int, view: memoryview, at: int) -> None:
-        done = self._kernel_copy(source, offset, len(view), at) if self._by_kernel else 0
-        if done < len(view):
-            write_at(self._target, view[done:], at + done)
+    def _share(self, source: int, offset: int, size: int, at: int) -> int:
+        """The number of bytes that now share their blocks with the source: whole blocks from the start, or none."""
+        block = os.fstat(self._target).st_blksize
+        whole = size // block * block
+        if not whole or offset % block or at % block:
+            return 0
+        try:
+            fcntl.ioctl(self._target, FICLONERANGE, SHARING.pack(source, offset, whole, at))
+        except OSError:
+            return 0  # whatever speaks against it is said, in words, by the copy
+        return whole
 
     def _kernel_copy(self, source: int, offset: int, size: int, at: int) -> int:
         """The number of bytes that the kernel copied; if not all, it is not asked again."""

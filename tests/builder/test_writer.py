@@ -18,7 +18,8 @@ from mkllm.builder.kit.kit import Kit
 from mkllm.builder.model import digests
 from mkllm.builder.model.reference import resolve
 from mkllm.builder.progress import Output
-from mkllm.runtime.artifact.copy import Copier
+from mkllm.runtime.artifact import copy
+from mkllm.runtime.artifact.copy import FICLONERANGE, SHARING, Copier, write_at
 from mkllm.runtime.artifact.manifest import WEIGHTS, Defaults
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.artifact.verify import verify
@@ -88,18 +89,29 @@ def test_split_models_are_merged_while_writing(build: Build, tmp_path: Path, ggu
         assert artifact.read(WEIGHTS) == gguf_bytes(tensors=tensors) and artifact.manifest.name == "m"
 
 
-def test_without_help_of_the_kernel_the_bytes_are_the_same(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def sharing(target: int, request: int, argument: bytes) -> int:
+    """A file system that shares blocks; here it copies them."""
+    assert request == FICLONERANGE
+    source, offset, size, at = SHARING.unpack(argument)
+    assert not (offset | size | at) % os.fstat(target).st_blksize
+    return os.pwrite(target, os.pread(source, size, offset), at)
+
+
+def test_blocks_are_shared_where_the_file_system_can(
+    build: Build, small_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = build("one").path.read_bytes()
+    written: list[int] = []
 
-    def refuse(*_: object) -> int:
-        raise OSError(18, "Invalid cross-device link")
+    def noting(target: int, data: memoryview, at: int) -> None:
+        written.append(len(data))
+        write_at(target, data, at)
 
-    monkeypatch.setattr(os, "copy_file_range", refuse)
+    monkeypatch.setattr(copy.fcntl, "ioctl", sharing)
+    monkeypatch.setattr(copy, "write_at", noting)
     assert build("two").path.read_bytes() == first
-    monkeypatch.setattr(os, "copy_file_range", lambda *_: 0)
-    assert build("three").path.read_bytes() == first
-    monkeypatch.delattr(os, "copy_file_range")
-    assert build("four").path.read_bytes() == first
+    size = small_gguf.stat().st_size
+    assert size % 4096 in written and size not in written
 
 
 class TestHashedBefore:
@@ -131,8 +143,20 @@ class TestHashedBefore:
         assert build("two").path.read_bytes() == first and size not in hashed
 
     def test_without_help_of_the_kernel(self, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> int:
+            raise OSError(18, "Invalid cross-device link")
+
         first = build("one").path.read_bytes()
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+        assert build("two").path.read_bytes() == first
         monkeypatch.setattr(os, "copy_file_range", lambda *_: 0)
+        assert build("three").path.read_bytes() == first
+        monkeypatch.delattr(os, "copy_file_range")
+        assert build("four").path.read_bytes() == first
+
+    def test_blocks_are_shared(self, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = build("one").path.read_bytes()
+        monkeypatch.setattr(copy.fcntl, "ioctl", sharing)
         assert build("two").path.read_bytes() == first
 
     def test_another_content_with_the_same_times_is_hashed(
@@ -219,10 +243,7 @@ def test_a_wrong_copy_is_found_when_it_is_read_back(
 ) -> None:
     from mkllm.builder.errors import BuilderFailure
 
-    def lying(source: int, target: int, count: int, at: int, to: int) -> int:
-        return os.pwrite(target, bytes(count), to)
-
-    monkeypatch.setattr(os, "copy_file_range", lying)
+    monkeypatch.setattr(copy.fcntl, "ioctl", lambda *_: 0)  # says that it shares blocks
     with pytest.raises(BuilderFailure, match="was read back differently"):
         build()
     assert os.listdir(tmp_path) == []
