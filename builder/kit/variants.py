@@ -1,11 +1,10 @@
-"""Which CPU variants of ggml a kit holds: names only; what each needs is said once, in the runtime's variants.toml."""
+"""Which CPU variants of ggml a kit holds: names only; what each needs is said once, in the runtime's table."""
 
-import tomllib
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 from mkllm.builder.errors import NoKit
+from mkllm.runtime.hardware.variants import VARIANTS
 
 BASELINE = "x64"
 CPUINFO = Path("/proc/cpuinfo")
@@ -14,9 +13,8 @@ CPUINFO = Path("/proc/cpuinfo")
 @cache
 def all_variants(machine: str = "x86_64") -> dict[str, frozenset[str]]:
     """Variants, best first, with the flags of /proc/cpuinfo that each needs."""
-    text = resources.files("mkllm.runtime").joinpath("hardware/variants.toml").read_text("utf-8")
-    entries = [entry for entry in tomllib.loads(text)["variant"] if entry["machine"] == machine]
-    return {entry["name"].removeprefix("cpu-"): frozenset(entry["needs"]) for entry in entries}
+    rows = [row for row in VARIANTS if row.machine == machine]
+    return {row.name.removeprefix("cpu-"): frozenset(row.needs) for row in rows}
 
 
 def resolve(choice: str, flags: frozenset[str] | None = None) -> tuple[str, ...]:

@@ -1,13 +1,11 @@
 """Facts to choices: which kernels this machine can run, best first, and why not the others; pure, looks at nothing."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.hardware.probe import Facts
+from mkllm.runtime.hardware.variants import VARIANTS, Variant
 
 
 @dataclass(frozen=True)
@@ -45,26 +43,9 @@ class Ranking:
     rejections: tuple[Rejection, ...]
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A row of variants.toml: the CPU features that a backend needs, and what they are called."""
-
-    name: str
-    machine: str
-    needs: tuple[str, ...]
-    title: str
-
-
-@cache
-def variants() -> tuple[Variant, ...]:
-    """The table, best first."""
-    rows = tomllib.loads(Path(__file__).with_name("variants.toml").read_text("utf-8"))["variant"]
-    return tuple(Variant(row["name"], row["machine"], tuple(row["needs"]), row["title"]) for row in rows)
-
-
 def rank(facts: Facts, backends: Sequence[Backend], only: str | None = None) -> Ranking:
     """Order the artifact's `backends` for the machine of `facts`; `only` (a name) rejects all others."""
-    order = {variant.name: position for position, variant in enumerate(variants())}
+    order = {variant.name: position for position, variant in enumerate(VARIANTS)}
     ordered = sorted(backends, key=lambda backend: order.get(backend.name, len(order)))
     choices: list[Choice] = []
     rejections: list[Rejection] = []
@@ -78,7 +59,7 @@ def rank(facts: Facts, backends: Sequence[Backend], only: str | None = None) -> 
 
 
 def _variant(name: str) -> Variant | None:
-    return next((variant for variant in variants() if variant.name == name), None)
+    return next((variant for variant in VARIANTS if variant.name == name), None)
 
 
 def _why_not(facts: Facts, name: str, only: str | None) -> str | None:

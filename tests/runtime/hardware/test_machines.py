@@ -8,7 +8,8 @@ import pytest
 
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.hardware.probe import Facts
-from mkllm.runtime.hardware.rank import rank, variants
+from mkllm.runtime.hardware.rank import rank
+from mkllm.runtime.hardware.variants import VARIANTS
 
 TABLE = tomllib.loads(Path(__file__).with_name("machines.toml").read_text("utf-8"))
 MACHINES: list[dict[str, Any]] = TABLE["machine"]
@@ -32,7 +33,7 @@ def facts(machine: dict[str, Any]) -> Facts:
 
 
 def backends(machine: str) -> tuple[Backend, ...]:
-    return tuple(Backend(row.name, f"native/lib{row.name}.so") for row in variants() if row.machine == machine)
+    return tuple(Backend(row.name, f"native/lib{row.name}.so") for row in VARIANTS if row.machine == machine)
 
 
 def test_there_are_enough_of_them_and_no_two_alike():

@@ -4,11 +4,12 @@ import pytest
 
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.hardware.probe import Facts
-from mkllm.runtime.hardware.rank import rank, variants
+from mkllm.runtime.hardware.rank import rank
+from mkllm.runtime.hardware.variants import VARIANTS
 
 AVX2 = "sse4_2 avx f16c fma bmi2 avx2"
 AVX512 = f"{AVX2} avx512f avx512cd avx512vl avx512dq avx512bw"
-X86 = tuple(Backend(row.name, f"native/lib{row.name}.so") for row in variants() if row.machine == "x86_64")
+X86 = tuple(Backend(row.name, f"native/lib{row.name}.so") for row in VARIANTS if row.machine == "x86_64")
 PROCESSORS = {
     "first Opteron": ("sse2", "cpu-x64"),
     "Nehalem": ("sse4_2", "cpu-sse42"),
@@ -35,8 +36,8 @@ def on(flags: str, machine: str = "x86_64") -> Facts:
 
 
 def test_table_has_all_variants():
-    assert len(variants()) == len({row.name for row in variants()})
-    assert len(X86) == 14 and len(variants()) == 14 + 8
+    assert len(VARIANTS) == len({row.name for row in VARIANTS})
+    assert len(X86) == 14 and len(VARIANTS) == 14 + 8
 
 
 @pytest.mark.parametrize("flags,best", PROCESSORS.values(), ids=PROCESSORS)
