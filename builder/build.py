@@ -66,7 +66,7 @@ def make(path: Path, kit: Kit, source: Source, request: Request, output: Output)
         vocabulary.checking(kit, source.path) as reading,
         measuring(kit, source.path, source.model.memory) as measurement,
     ):
-        promise.check(source.origin.promised, output, reading.look)
+        promise.check(source.origin.promised, output)
 
         def progress(count: int) -> None:
             reading.look()
@@ -76,7 +76,7 @@ def make(path: Path, kit: Kit, source: Source, request: Request, output: Output)
             reading.wait()
             memory = measurement.wait()
             if not memory:
-                output.note("note: the kit's engine does not run here, so what memory the model takes is an estimate")
+                output.note("note: the kit's engine does not say what memory the model takes; it is estimated")
             model = replace(source.model, memory=memory or source.model.memory)
             return _manifest(kit, source, model, request, boot, pkg, members)
 

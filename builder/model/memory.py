@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mkllm.builder import process
@@ -12,43 +13,84 @@ from mkllm.builder.model.gguf import Gguf, Tensor
 from mkllm.runtime.artifact.manifest import Memory
 
 SECONDS = 30
-SHORT, LONG = 4096, 65536  # contexts to measure with: far apart, since the engine tells whole MiB
-BATCH = 512  # the engine's own; what is said of compute buffers is said for it
+SHORT, LONG = 8192, 65536  # contexts to measure with: longer than windows, and far apart: the engine tells whole MiB
+BATCH, NARROW = 512, 64  # the engine's own, for which all is said, and one to tell what depends on it
 MIB = 1 << 20
-QUESTIONS = ((SHORT, "f16"), (LONG, "f16"), (SHORT, "q8_0"))  # contexts, and types of the caches
-F16 = 2  # bytes per element
+F16, Q8_0 = 2, 34 / 32  # bytes per element
 EMBEDDING = b"token_embd.weight"
 MOST = 1 << 40  # what is larger makes no sense
+
+
+@dataclass(frozen=True)
+class _Question:
+    context: int
+    type: str = "f16"
+    batch: int = BATCH
+    flash: str = "auto"
+
+    @property
+    def words(self) -> list[str]:
+        types = ["-ctk", self.type, "-ctv", self.type, "-fa", self.flash]
+        return ["-c", str(self.context), "-ub", str(self.batch), *types, "--device", "none", "--no-repack"]
+
+
+QUESTIONS = (
+    _Question(SHORT),
+    _Question(LONG),
+    _Question(SHORT, batch=NARROW),
+    _Question(LONG, flash="off"),
+    _Question(SHORT, type="q8_0"),
+)
+
+
+class Unmeasured(Exception):
+    """The engine did not run, did not answer in time, or refused."""
 
 
 class Measurement:
     """The kit's engine laying out a model in the background: nothing is allocated or loaded; takes half a second."""
 
-    def __init__(self, foreign: bool, questions: Sequence[subprocess.Popen[str]], estimate: Memory) -> None:
+    def __init__(self, foreign: bool, children: Sequence[subprocess.Popen[str]], estimate: Memory) -> None:
         self._foreign = foreign
-        self._questions = questions
+        self._children = children
         self._estimate = estimate
 
     def wait(self) -> Memory | None:
-        """What the engine says; the estimate for a kit of another system; None where it should run and does not."""
+        """What the engine says; the estimate for a kit of another system; None where it should say and does not."""
         if self._foreign:
             return self._estimate
-        if len(self._questions) < len(QUESTIONS):
+        try:
+            return self._told() if len(self._children) == len(QUESTIONS) else None
+        except Unmeasured:
             return None
-        short, long, small = (_answer(question) for question in self._questions)
-        if not short or not long:
-            return None
-        token = (long[0] - short[0]) / (LONG - SHORT) / F16
-        growth = (long[1] - short[1]) / (LONG - SHORT)
+
+    def _told(self) -> Memory:
+        short, long, narrow, unfused, small = (_answer(child) for child in self._children)
+        if not short or not long or not narrow:
+            raise Unmeasured
+        token = max(0.0, (long.caches - short.caches) / (LONG - SHORT))
+        growth = max(0.0, (long.buffers - short.buffers) / (LONG - SHORT))
+        fixed = max(0.0, short.caches - token * SHORT)
+        compute = max(0.0, short.buffers - growth * SHORT)
+        cell = (short.caches - narrow.caches) / (BATCH - NARROW)
+        if cell * BATCH < 2 * MIB:  # no windows: what else is fixed, but for rounding, are states
+            cell = windows = 0.0
+        elif small:
+            windows = min(fixed, max(0.0, (short.caches - small.caches) / (1 - Q8_0 / F16) - token * SHORT))
+        else:
+            windows = fixed
         both = self._estimate.cache_keys + self._estimate.cache_values
-        keys = token * self._estimate.cache_keys / both if both else token
+        keys = token / F16 * (self._estimate.cache_keys / both if both else 1)
         return Memory(
-            cache_keys=max(0, round(keys)),
-            cache_values=max(0, round(token - keys)),
-            cache_fixed=max(0, round(short[0] - token * F16 * SHORT)),
+            cache_keys=round(keys),
+            cache_values=round(token / F16 - keys),
+            cache_cell=round(cell),
+            cache_window=max(0, round(windows - cell * BATCH)),
+            cache_state=round(fixed - windows),
             cache_quantized=small is not None,
-            compute=max(0, round(short[1] - growth * SHORT)),
-            compute_token=max(0, round(growth)),
+            compute=round(compute),
+            compute_token=round(growth),
+            compute_token_unfused=round(max(growth, (unfused.buffers - compute) / LONG)) if unfused else round(growth),
         )
 
 
@@ -56,46 +98,56 @@ class Measurement:
 def measuring(kit: Kit, path: Path, estimate: Memory) -> Iterator[Measurement]:
     """Start asking; leaving the block ends it. Where the engine says something, `estimate` tells keys from values."""
     foreign = not (kit.path / "bindings").is_dir()
-    with contextlib.ExitStack() as stack:
-        questions = []
-        with contextlib.suppress(OSError):
-            for context, type in () if foreign else QUESTIONS:
-                questions.append(stack.enter_context(_question(kit, path, context, type)))
-        yield Measurement(foreign, questions, estimate)
-
-
-def _question(
-    kit: Kit, path: Path, context: int, type: str
-) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
-    words = ["-c", context, "-ub", BATCH, "-ctk", type, "-ctv", type, "--device", "none", "--no-repack"]
-    command = [kit.path / MEMBERS / kit.engine_program, "fit-params", "-m", path, *words, "--fit-print", "on"]
+    engine = [str(kit.path / MEMBERS / kit.engine_program), "fit-params", "-m", str(path), "--fit-print", "on"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "MKLLM_"))}
-    return process.background([str(word) for word in command], environment)
+    with contextlib.ExitStack() as stack:
+        children = []
+        with contextlib.suppress(OSError):
+            for question in () if foreign else QUESTIONS:
+                children.append(stack.enter_context(process.background([*engine, *question.words], environment)))
+        yield Measurement(foreign, children, estimate)
 
 
-def _answer(question: subprocess.Popen[str]) -> tuple[int, int] | None:
-    """Bytes of the caches and of the compute buffers, as the engine would have them on the CPU alone."""
+@dataclass(frozen=True)
+class _Answer:
+    caches: int
+    buffers: int
+
+
+def _answer(child: subprocess.Popen[str]) -> _Answer | None:
+    """Bytes, as the engine would have them on the CPU alone; None when it refuses. Raises Unmeasured."""
     try:
-        output, _ = question.communicate(timeout=SECONDS)
-        name, _, cache, compute = (output.splitlines() or [""])[-1].split()
-        return (int(cache) * MIB, int(compute) * MIB) if not question.returncode and name == "Host" else None
-    except (ValueError, subprocess.TimeoutExpired):
+        output, _ = child.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Unmeasured from None
+    if child.returncode:
         return None
+    try:
+        name, _, caches, buffers = (output.splitlines() or [""])[-1].split()
+        if name == "Host":
+            return _Answer(int(caches) * MIB, int(buffers) * MIB)
+    except ValueError:
+        pass
+    raise Unmeasured
 
 
 def estimate(header: Gguf, tensors: Sequence[Tensor], architecture: str) -> Memory:
     """By llama.cpp's names of keys, as if every layer attended to the whole context; 0 where they say nothing."""
     keys, values = _cache(header, architecture)
+    heads = [_sensible(number) for number in _per_layer(header, f"{architecture}.attention.head_count", 1)]
     embedding = next((tensor.shape for tensor in tensors if tensor.name == EMBEDDING), ())
     width, vocabulary = embedding if len(embedding) == 2 else (0, 0)
     floats = BATCH * 4
     return Memory(
         cache_keys=_sensible(keys),
         cache_values=_sensible(values),
-        cache_fixed=0,
+        cache_cell=0,
+        cache_window=0,
+        cache_state=0,
         cache_quantized=False,
         compute=_sensible(floats * (vocabulary + 8 * width)),
         compute_token=2 * BATCH,
+        compute_token_unfused=floats * max(heads, default=0),
     )
 
 

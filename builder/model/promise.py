@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from mkllm.builder.errors import UnusableModel, WrongHash
@@ -19,11 +19,11 @@ def hasher(digest: str, size: int) -> "hashlib._Hash":
     return hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
 
 
-def check(promised: Mapping[Path, str], output: Output, look: Callable[[], None]) -> None:
-    """Read the files whole and compare their hashes, calling `look` now and then. Raises WrongHash, naming the file."""
+def check(promised: Mapping[Path, str], output: Output) -> None:
+    """Read the files whole and compare their hashes. Raises WrongHash, naming the file."""
     for path, digest in promised.items():
         try:
-            found = _digest(path, digest, output, look)
+            found = _digest(path, digest, output)
         except OSError as error:
             reason = (error.strerror or "?").lower()
             raise UnusableModel(f"{str(path)!r} cannot be read: {reason}; check its disk") from None
@@ -39,12 +39,11 @@ def wrong(path: Path, found: str, digest: str) -> WrongHash:
     )
 
 
-def _digest(path: Path, digest: str, output: Output, look: Callable[[], None]) -> str:
+def _digest(path: Path, digest: str, output: Output) -> str:
     size = path.stat().st_size
     total = hasher(digest, size)
     with path.open("rb", buffering=0) as file, output.task(f"checking {path.name}", size) as advance:
         while block := file.read(CHUNK):
             total.update(block)
             advance(len(block))
-            look()
     return total.hexdigest()

@@ -29,18 +29,22 @@ class Kit:
 class Memory:
     """What the engine takes beside the weights; all 0 where the model does not say.
 
-    `cache_keys` and `cache_values`: elements that one token adds to the caches, over all layers; `cache_fixed`: bytes
-    for each request at the same time that do not grow with the context, such as those of sliding windows and recurrent
-    layers; `cache_quantized`: the engine is known to take caches in q8_0; `compute`: bytes of buffers for batches of
-    512 tokens, and `compute_token` what each token of context adds to them.
+    `cache_keys` and `cache_values`: elements that one token adds to the caches, over all layers that see the whole
+    context. Layers with a sliding window: `cache_window` bytes for each request at the same time, and `cache_cell` for
+    each token of a batch, with caches in f16. `cache_state`: bytes of other states, such as recurrent ones, for each
+    request. `cache_quantized`: the engine is known to take caches in q8_0. `compute`: bytes of buffers for batches of
+    512 tokens; `compute_token`, and without flash attention `compute_token_unfused`: what a token of context adds.
     """
 
     cache_keys: int
     cache_values: int
-    cache_fixed: int
+    cache_cell: int
+    cache_window: int
+    cache_state: int
     cache_quantized: bool
     compute: int
     compute_token: int
+    compute_token_unfused: int
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,7 @@ def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, threads: int
     words.append("--no-repack")
     if options.threads_batch:
         words += ["--threads-batch", str(options.threads_batch)]
-    if options.parallel:
-        words += ["--parallel", str(options.parallel)]
-    if options.parallel != 1:
+    if _slots(manifest, options) != 1:
         # Told how many requests to serve at once, the engine would give each only its part of the context.
         words.append("--kv-unified")
     words += _fitted(fit)
@@ -97,7 +95,7 @@ def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, threads: int
 def asked(manifest: Manifest, options: EngineOptions) -> Asked:
     """What maker and user ask that has to do with memory. Raises WrongArgument as `arguments` does."""
     words = _given(manifest, options)
-    told = {SHORT.get(option_name(name), option_name(name)): value for name, value in pairwise(words)}
+    told = _told(words)
     names = {option_name(word) for word in words}
     return Asked(
         context=options.context,
@@ -106,10 +104,11 @@ def asked(manifest: Manifest, options: EngineOptions) -> Asked:
         type_k=_known(told.get("--cache-type-k")),
         type_v=_known(told.get("--cache-type-v")),
         batch=_batch(_number(told.get("--ubatch-size")), _number(told.get("--batch-size"))),
-        slots=options.parallel or _number(told.get("--parallel")) or SLOTS,
+        slots=_slots(manifest, options),
         beside=sum(_size(file) for pair in pairwise(words) for file in _named_files(option_name(pair[0]), pair[1])),
         whole=bool(names & WHOLE),
-        quantizable=told.get("--flash-attn", "").lower() not in OFF,
+        fused=told.get("--flash-attn", "").lower() not in OFF,
+        unwindowed="--swa-full" in names,
         checked=options.fit,
     )
 
@@ -117,7 +116,18 @@ def asked(manifest: Manifest, options: EngineOptions) -> Asked:
 def _given(manifest: Manifest, options: EngineOptions) -> list[str]:
     """What is passed on as it is: the maker's words, then the user's."""
     plain = [word for pair in options.plain for word in pair]
-    return [*_checked(manifest.defaults.engine_args), *plain, *_checked(options.extra)]
+    parallel = ["--parallel", str(options.parallel)] if options.parallel else []
+    return [*_checked(manifest.defaults.engine_args), *parallel, *plain, *_checked(options.extra)]
+
+
+def _told(words: Sequence[str]) -> dict[str, str]:
+    """What follows each option, by its long name; the last one counts."""
+    return {SHORT.get(option_name(name), option_name(name)): value for name, value in pairwise(words)}
+
+
+def _slots(manifest: Manifest, options: EngineOptions) -> int:
+    """How many requests the engine serves at the same time."""
+    return _number(_told(_given(manifest, options)).get("--parallel")) or SLOTS
 
 
 def _fitted(fit: Fit) -> list[str]:

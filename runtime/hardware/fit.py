@@ -3,6 +3,7 @@
 Nothing is reduced without a word: every reduction is one of the notes of a `Fit`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mkllm.runtime.artifact.manifest import Model
@@ -43,8 +44,9 @@ class Asked:
 
     `context` on the command line (0: all that the model was trained with), `made`: that of the maker; the engine cuts
     what is longer than `longest` (None: than what the model was trained with). `slots` requests are served at the same
-    time. `beside`: bytes of other files that are loaded. `whole`: batches may not be made smaller. `quantizable`:
-    nothing speaks against caches in q8_0. `checked` False: what was asked for is taken, whatever memory there is.
+    time. `beside`: bytes of other files that are loaded. `whole`: batches may not be made smaller. `fused`: with flash
+    attention, without which caches cannot be in q8_0. `unwindowed`: sliding windows keep the whole context. `checked`
+    False: what was asked for is taken, whatever memory there is.
     """
 
     context: int | None = None
@@ -56,7 +58,8 @@ class Asked:
     slots: int = 1
     beside: int = 0
     whole: bool = False
-    quantizable: bool = True
+    fused: bool = True
+    unwindowed: bool = False
     checked: bool = True
 
     @property
@@ -107,9 +110,10 @@ class _Sizes:
     def __init__(self, asked: Asked, model: Model, room: int) -> None:
         self._asked = asked
         self._memory = model.memory
-        self._trained = model.context
+        self._trained = min(model.context, asked.longest or model.context)
+        self._longest = asked.longest or model.context
         self._room = room
-        free = asked.quantizable and not asked.type_k and not asked.type_v
+        free = asked.fused and not asked.type_k and not asked.type_v
         self._smallest = (SMALL, SMALL) if free and model.memory.cache_quantized else asked.types
 
     def as_asked(self) -> Fit:
@@ -118,9 +122,17 @@ class _Sizes:
         return self._fit(tokens, self._asked.types, self._asked.batch or BATCH, notes)
 
     def reduced(self) -> Fit:
-        """A batch whose buffers are small beside the room; then smaller caches, then fewer tokens, until it fits."""
+        """A batch whose buffers are small beside the room; then smaller caches, then fewer tokens, until it fits, and
+        if it never does a smaller batch still."""
         tokens, notes = self._tokens()
-        batch = self._asked.batch or self._batch(min(tokens, SHORTEST))
+        for batch in self._batches(min(tokens, SHORTEST)):
+            found = self._with(batch, tokens, notes)
+            if self._fits(found):
+                break
+        return found
+
+    def _with(self, batch: int, tokens: int, notes: tuple[str, ...]) -> Fit:
+        """What there is room for with that batch; with the fewest tokens if there is not."""
         if batch < BATCH and not self._asked.batch:
             notes = (*notes, f"batch: {batch} tokens instead of {BATCH} to save memory; -ub {BATCH} asks for more")
         whole = self._fit(tokens, self._asked.types, batch, notes)
@@ -131,7 +143,7 @@ class _Sizes:
         small = self._fit(tokens, self._smallest, batch, (*notes, smaller))
         if self._fits(small):
             return small
-        per_token = self._per_token(self._smallest) + self._memory.compute_token * batch / BATCH
+        per_token = self._per_token(self._smallest) + self._compute_token * batch / BATCH
         over = small.caches + small.buffers - self._room
         fewer = max(min(tokens, SHORTEST), int(tokens - over / max(1.0, per_token)) // STEP * STEP)
         changes = [f"{fewer} tokens instead of {tokens}"] if fewer < tokens else []
@@ -146,7 +158,7 @@ class _Sizes:
         wanted = asked.made if asked.context is None else asked.context or trained
         if wanted is None:
             return self._automatic()
-        tokens = min(-(-wanted // STEP) * STEP, asked.longest or trained)
+        tokens = min(-(-wanted // STEP) * STEP, self._longest)
         if tokens >= wanted:
             return tokens, ()
         return tokens, (
@@ -157,7 +169,8 @@ class _Sizes:
     def _automatic(self) -> tuple[int, tuple[str, ...]]:
         """The model's own context, as far as its caches take no more than a share of what is free."""
         types, trained = self._asked.types, self._trained
-        most = min(self._room * SHARE, MOST_BYTES) - self._memory.cache_fixed * self._asked.slots
+        fixed = self._fit(0, types, BATCH).caches
+        most = min((self._room - fixed) * SHARE, MOST_BYTES)
         per_token = self._per_token(types)
         tokens = min(trained, max(int(most / per_token) // STEP * STEP, SHORTEST)) if per_token else trained
         if tokens == trained:
@@ -168,20 +181,29 @@ class _Sizes:
             f"--ctx-size {trained} asks for all",
         )
 
-    def _batch(self, tokens: int) -> int:
-        """The largest whose buffers take no more than a share of the room."""
-        if self._asked.whole:
-            return BATCH
-        sizes = ((batch, self._fit(tokens, self._asked.types, batch).buffers) for batch in BATCHES)
-        return next((batch for batch, buffers in sizes if buffers <= self._room * SHARE), BATCHES[-1])
+    def _batches(self, tokens: int) -> Sequence[int]:
+        """From the largest whose buffers, for `tokens` of context, take no more than a share of the room."""
+        if self._asked.batch or self._asked.whole:
+            return (self._asked.batch or BATCH,)
+        small = [b for b in BATCHES if self._fit(tokens, self._asked.types, b).buffers <= self._room * SHARE]
+        return small or BATCHES[-1:]
 
     def _fits(self, found: Fit) -> bool:
         return found.caches + found.buffers <= self._room
 
     def _fit(self, tokens: int, types: tuple[str, str], batch: int, notes: tuple[str, ...] = ()) -> Fit:
-        caches = self._memory.cache_fixed * self._asked.slots + int(tokens * self._per_token(types))
-        buffers = int((self._memory.compute + self._memory.compute_token * tokens) * batch / BATCH)
+        memory, slots = self._memory, self._asked.slots
+        in_f16 = (TYPE_BYTES[types[0]] + TYPE_BYTES[types[1]]) / 2 / TYPE_BYTES[F16]
+        windows = tokens * memory.cache_cell
+        if not self._asked.unwindowed:
+            windows = min(windows, slots * memory.cache_window + batch * memory.cache_cell)
+        caches = slots * memory.cache_state + int(windows * in_f16 + tokens * self._per_token(types))
+        buffers = int((memory.compute + self._compute_token * tokens) * batch / BATCH)
         return Fit(tokens, *types, batch, caches, buffers, 0, notes)
+
+    @property
+    def _compute_token(self) -> int:
+        return self._memory.compute_token if self._asked.fused else self._memory.compute_token_unfused
 
     def _per_token(self, types: tuple[str, str]) -> float:
         return self._memory.cache_keys * TYPE_BYTES[types[0]] + self._memory.cache_values * TYPE_BYTES[types[1]]

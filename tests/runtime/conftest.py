@@ -43,9 +43,7 @@ class Run(Protocol):
 
 
 MODEL = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
-MEMORY = m.Memory(
-    cache_keys=64, cache_values=64, cache_fixed=0, cache_quantized=True, compute=1 << 20, compute_token=1024
-)
+MEMORY = m.Memory(64, 64, 0, 0, 0, True, 1 << 20, 1024, 1024)
 
 
 def _kit(folder: Path) -> Kit:

@@ -145,7 +145,7 @@ def test_what_is_asked_of_the_memory(manifest, tmp_path):
     plain = (("--cache-type-k", "f16"), ("--lora", str(tmp_path / "adapter")))
     found = asked(made, EngineOptions(plain=plain, parallel=1, extra=("--mmproj", str(tmp_path / "eyes")), fit=False))
     assert (found.made, found.type_k, found.type_v, found.batch, found.slots) == (512, "f16", None, 64, 1)
-    assert (found.beside, found.whole, found.quantizable, found.checked) == (1300, True, False, False)
+    assert (found.beside, found.whole, found.fused, found.checked) == (1300, True, False, False)
 
 
 @pytest.mark.parametrize(
@@ -166,3 +166,12 @@ def test_the_user_s_own_options_come_after_the_maker_s(manifest):
     made = with_defaults(manifest, engine_args=("--batch-size", "64"))
     words = arguments(made, EngineOptions(plain=(("--batch-size", "128"),)), FIT, 4)
     assert words[-4:] == ("--batch-size", "64", "--batch-size", "128")
+
+
+def test_the_last_word_on_how_many_are_served_counts(manifest):
+    made = with_defaults(manifest, engine_args=("-np", "8"))
+    assert asked(made, EngineOptions()).slots == 8
+    assert asked(made, EngineOptions(parallel=2)).slots == 2
+    one = arguments(made, EngineOptions(parallel=1), FIT, 4)
+    assert one[-4:] == ("-np", "8", "--parallel", "1") and "--kv-unified" not in one
+    assert "--kv-unified" in arguments(manifest, EngineOptions(parallel=1, extra=("-np", "8")), FIT, 4)

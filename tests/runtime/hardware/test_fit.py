@@ -13,9 +13,21 @@ from mkllm.runtime.hardware.probe import Facts
 
 GIB, MIB = 1 << 30, 1 << 20
 # Mistral 7B in Q4_0, as the engine tells: 128 KiB of cache for each token.
-MISTRAL = Memory(32768, 32768, 0, True, compute=116 * MIB, compute_token=1024)
+MISTRAL = Memory(
+    cache_keys=32768,
+    cache_values=32768,
+    cache_cell=0,
+    cache_window=0,
+    cache_state=0,
+    cache_quantized=True,
+    compute=116 * MIB,
+    compute_token=1024,
+    compute_token_unfused=65536,
+)
 WEIGHTS_7B = 4108 * MIB
-UNKNOWN = Memory(0, 0, 0, False, 0, 0)
+UNKNOWN = Memory(0, 0, 0, 0, 0, False, 0, 0, 0)
+# Gemma 3 27B: 10 of 62 layers see everything, 52 a window of 1024 tokens with 8 KiB each.
+GEMMA = replace(MISTRAL, cache_keys=20480, cache_values=20480, cache_cell=425_984, cache_window=1024 * 425_984)
 
 
 def model(memory: Memory = MISTRAL, context: int = 32768, parameters: int = 7_240_000_000) -> Model:
@@ -115,14 +127,19 @@ def test_batches_that_must_stay_whole() -> None:
 
 
 def test_a_model_whose_caches_cannot_be_quantized() -> None:
-    """Nor may they be without flash attention: then only the context is reduced."""
-    plain = replace(MISTRAL, cache_quantized=False)
-    for found in (
-        fitted(Asked(context=32768), machine(7), plain),
-        fitted(Asked(context=32768, quantizable=False), machine(7)),
-    ):
-        assert (found.context, found.type_k, found.type_v) == (22528, "f16", "f16")
-        assert found.notes[0].startswith("context: 22528 tokens instead of 32768, since")
+    """Only the context is reduced."""
+    found = fitted(Asked(context=32768), machine(7), replace(MISTRAL, cache_quantized=False))
+    assert (found.context, found.type_k, found.type_v) == (22528, "f16", "f16")
+    assert found.notes[0].startswith("context: 22528 tokens instead of 32768, since")
+
+
+def test_without_flash_attention() -> None:
+    """Caches cannot be quantized then, and the buffers grow with the context."""
+    found = fitted(Asked(context=32768, fused=False), machine(64))
+    assert found.buffers == 116 * MIB + 2 * GIB
+    found = fitted(Asked(context=32768, fused=False), machine(7))
+    assert (found.type_k, found.type_v) == ("f16", "f16") and found.context < 22528
+    assert found.caches + found.buffers <= 7 * GIB - WEIGHTS_7B
 
 
 def test_short_contexts_have_smaller_caches_too() -> None:
@@ -181,11 +198,36 @@ def test_unknown_sizes_cut_nothing_but_what_nobody_asked_for() -> None:
     assert fitted(Asked(context=0), Facts()).context == 32768
 
 
-def test_windows_and_states_are_there_for_each_request_and_do_not_grow() -> None:
-    sliding = replace(MISTRAL, cache_keys=4096, cache_values=4096, cache_fixed=200 * MIB)
-    found = fitted(Asked(slots=4), machine(64), sliding)
-    assert (found.context, found.caches) == (14336, 800 * MIB + 14336 * 16384)
-    assert fitted(Asked(), machine(64), sliding).context == 32768
+def test_sliding_windows_are_there_for_each_request_and_do_not_grow() -> None:
+    cells = 425_984
+    assert fitted(Asked(context=16384, slots=4), machine(64), GEMMA).caches == (4096 + 512) * cells + 16384 * 81920
+    assert fitted(Asked(context=2048, slots=4), machine(64), GEMMA).caches == 2048 * (cells + 81920)
+    assert fitted(Asked(context=16384, slots=1), machine(64), GEMMA).caches == (1024 + 512) * cells + 16384 * 81920
+    assert fitted(Asked(context=16384, unwindowed=True), machine(64), GEMMA).caches == 16384 * (cells + 81920)
+    half = fitted(Asked(context=16384, slots=4, type_k="q8_0", type_v="q8_0"), machine(64), GEMMA)
+    assert half.caches == ((4096 + 512) * cells + 16384 * 81920) * 17 // 32
+
+
+def test_windows_leave_the_automatic_context_alone() -> None:
+    assert fitted(Asked(slots=4), machine(64), GEMMA, context=131072).context == 13056
+
+
+def test_states_are_there_for_each_request() -> None:
+    mamba = replace(UNKNOWN, cache_state=50 * MIB, compute=100 * MIB)
+    found = fitted(Asked(slots=4), machine(64), mamba)
+    assert (found.context, found.caches) == (32768, 200 * MIB)
+
+
+def test_a_smaller_batch_before_a_refusal() -> None:
+    """Where everything else is at its least already."""
+    llama = replace(MISTRAL, cache_keys=131072, cache_values=131072, cache_quantized=False)
+    found = fitted(Asked(context=2048), machine(5.2, 5.2), llama)
+    assert found.batch == 256 and found.caches == GIB
+
+
+def test_a_context_that_the_engine_was_told_to_be_shorter() -> None:
+    assert fitted(Asked(longest=4096), machine(64)).context == 4096
+    assert fitted(Asked(context=0, longest=4096), machine(64)).context == 4096
 
 
 def test_other_files_that_are_loaded() -> None:
