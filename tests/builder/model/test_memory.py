@@ -76,7 +76,7 @@ case "$*" in
   *" -ctk q8_0 "*) %s ;;
   *" -fa off "*) echo "Host 100 844 2116" ;;
   *" -c 65536 "*) echo "Host 100 844 130" ;;
-  *" -ub 64 "*) echo "Host 100 228 20" ;;
+  *" -ub 256 "*) echo "Host 100 252 37" ;;
   *) echo "Host 100 284 74" ;;
 esac
 """
