@@ -18,8 +18,10 @@ from mkllm.builder.model.reference import resolve
 from mkllm.builder.progress import Output
 from mkllm.runtime.artifact.manifest import Defaults
 
-# A test run that was started in the background ignores Ctrl-C, and every program that it starts would inherit that.
+# A test run in the background ignores Ctrl-C, one under nohup the end of its terminal.
+# What it starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 GgufBytes = Callable[..., bytes]
 
