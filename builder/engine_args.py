@@ -1,13 +1,12 @@
 """Asks the kit's own engine whether it knows the words that are baked in for it; knows no word itself."""
 
-import os
 import re
 import subprocess
 from collections.abc import Sequence
 
 import click
 
-from mkllm.builder.kit.kit import MEMBERS, Kit
+from mkllm.builder.kit.kit import Kit, engine_environment
 
 SECONDS = 30
 MISTAKE = re.compile(
@@ -18,14 +17,12 @@ HERE_ONLY = "file"  # files are to be found where the artifact runs, not here
 
 def check(kit: Kit, words: Sequence[str]) -> None:
     """Raise click.BadParameter for words that every launch would end with; nothing where the engine does not run."""
-    if not words or not (kit.path / "bindings").is_dir():
+    if not words or not kit.runs_here:
         return
-    engine = kit.path / MEMBERS / kit.engine_program
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "MKLLM_"))}
     try:
         done = subprocess.run(
-            [str(engine), "serve", *words, "--help"],
-            env=environment,
+            [str(kit.engine), "serve", *words, "--help"],
+            env=engine_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

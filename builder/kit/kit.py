@@ -49,6 +49,16 @@ class Kit:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise NoKit(f"the kit {str(path)!r} is damaged: kit.json is not as it was written; {AGAIN}") from None
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether its engine is for this system: kits of other systems have no bindings."""
+        return (self.path / "bindings").is_dir()
+
+    @property
+    def engine(self) -> Path:
+        """The engine's program."""
+        return self.path / MEMBERS / self.engine_program
+
     def members(self) -> list[str]:
         """Names of what becomes members of every artifact, sorted."""
         return sorted(name.removeprefix(MEMBERS) for name in self.files if name.startswith(MEMBERS))
@@ -89,6 +99,11 @@ class Kit:
             raise self.damaged(name) from None
         if size != file.size:
             raise self.damaged(name)
+
+
+def engine_environment() -> dict[str, str]:
+    """This process's environment without what would change the engine's answers."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "MKLLM_"))}
 
 
 AGAIN = "remove that folder and run `mkllm kit build`, or install the kit's wheel again"

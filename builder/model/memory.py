@@ -1,14 +1,13 @@
 """How much memory a model takes beside its weights: told by the kit's own engine, else estimated from the header."""
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mkllm.builder import process
-from mkllm.builder.kit.kit import MEMBERS, Kit
+from mkllm.builder.kit.kit import Kit, engine_environment
 from mkllm.builder.model.gguf import Gguf, Tensor
 from mkllm.runtime.artifact.manifest import Memory
 
@@ -97,9 +96,9 @@ class Measurement:
 @contextlib.contextmanager
 def measuring(kit: Kit, path: Path, estimate: Memory) -> Iterator[Measurement]:
     """Start asking; leaving the block ends it. Where the engine says something, `estimate` tells keys from values."""
-    foreign = not (kit.path / "bindings").is_dir()
-    engine = [str(kit.path / MEMBERS / kit.engine_program), "fit-params", "-m", str(path), "--fit-print", "on"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "MKLLM_"))}
+    foreign = not kit.runs_here
+    engine = [str(kit.engine), "fit-params", "-m", str(path), "--fit-print", "on"]
+    environment = engine_environment()
     with contextlib.ExitStack() as stack:
         children = []
         with contextlib.suppress(OSError):

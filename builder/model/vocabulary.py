@@ -56,7 +56,7 @@ class Check:
 @contextlib.contextmanager
 def checking(kit: Kit, path: Path) -> Iterator[Check]:
     """Start the check; leaving the block ends it. A kit without bindings refuses nothing."""
-    if not (kit.path / "bindings").is_dir():
+    if not kit.runs_here:
         yield Check(None, kit, path)
         return
     command = [sys.executable, "-P", "-m", __name__, str(kit.path), str(path)]

@@ -79,7 +79,8 @@ def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, threads: int
     words.append("--no-repack")
     if options.threads_batch:
         words += ["--threads-batch", str(options.threads_batch)]
-    if _slots(manifest, options) != 1:
+    given = _given(manifest, options)
+    if _slots(_told(given)) != 1:
         # Told how many requests to serve at once, the engine would give each only its part of the context.
         words.append("--kv-unified")
     words += _fitted(fit)
@@ -87,7 +88,6 @@ def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, threads: int
         words.append("--no-warmup")
     words += _sampling({**manifest.defaults.sampling, **options.sampling})
     words += _page(manifest.defaults.system_prompt)
-    given = _given(manifest, options)
     _expect_files(given)
     return (*words, *given)
 
@@ -104,7 +104,7 @@ def asked(manifest: Manifest, options: EngineOptions) -> Asked:
         type_k=_known(told.get("--cache-type-k")),
         type_v=_known(told.get("--cache-type-v")),
         batch=_batch(_number(told.get("--ubatch-size")), _number(told.get("--batch-size"))),
-        slots=_slots(manifest, options),
+        slots=_slots(told),
         beside=sum(_size(file) for pair in pairwise(words) for file in _named_files(option_name(pair[0]), pair[1])),
         whole=bool(names & WHOLE),
         fused=told.get("--flash-attn", "").lower() not in OFF,
@@ -125,9 +125,9 @@ def _told(words: Sequence[str]) -> dict[str, str]:
     return {SHORT.get(option_name(name), option_name(name)): value for name, value in pairwise(words)}
 
 
-def _slots(manifest: Manifest, options: EngineOptions) -> int:
+def _slots(told: Mapping[str, str]) -> int:
     """How many requests the engine serves at the same time."""
-    return _number(_told(_given(manifest, options)).get("--parallel")) or SLOTS
+    return _number(told.get("--parallel")) or SLOTS
 
 
 def _fitted(fit: Fit) -> list[str]:
