@@ -39,8 +39,8 @@ def write(
 
     Nothing appears at `target`, and what is there stays, until the file is whole, read back and on the disk.
     """
-    with draft(target) as new, Digest() as digest:
-        manifest = _Writer(kit, new.descriptor, digest, progress).write(weights, describe)
+    with draft(target) as new, Digest() as digest, Copier(new.descriptor, digest, progress) as copier:
+        manifest = _Writer(kit, new.descriptor, digest, copier).write(weights, describe)
         _read_back(new.path, weights)
         new.commit(0o755, force)
     return manifest
@@ -54,11 +54,11 @@ def _places(kit: Kit, weights: Weights) -> list[Place]:
 class _Writer:
     """Puts the parts of one artifact into an open file, in file order."""
 
-    def __init__(self, kit: Kit, target: int, digest: Digest, progress: Callable[[int], None]) -> None:
+    def __init__(self, kit: Kit, target: int, digest: Digest, copier: Copier) -> None:
         self._kit = kit
         self._target = target
         self._digest = digest
-        self._copier = Copier(target, digest, progress)
+        self._copier = copier
         self._entries: list[Entry] = []
 
     def write(self, weights: Weights, describe: Describe) -> Manifest:

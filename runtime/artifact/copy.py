@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 
 from mkllm.runtime.artifact.digest import CHUNK, Digest
+from mkllm.runtime.artifact.writeback import Writeback
 
 # copy_file_range does not serve between these two files: other file systems, old kernels, special files
 UNSUPPORTED = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.EIO}
@@ -30,6 +31,13 @@ class Copier:
         self._digest = digest
         self._progress = progress
         self._by_kernel = hasattr(os, "copy_file_range")
+        self._writeback = Writeback(target)
+
+    def __enter__(self) -> "Copier":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writeback.close()
 
     def copy(self, source: int, offset: int, size: int, at: int) -> None:
         """Copy `size` bytes from `offset` of the open file `source` to `at`. Raises SourceFailure."""
@@ -41,7 +49,7 @@ class Copier:
             self._digest.update(buffer, count)
             there = min(max(0, shared - done), count)
             write_at(self._target, view[there:count], at + done + there)
-            self._progress(count)
+            self._written(at + done, count)
             done += count
 
     def move(self, source: int, offset: int, size: int, at: int) -> None:
@@ -56,7 +64,7 @@ class Copier:
                 view = view[: _read(source, view, offset + done + moved)]
                 write_at(self._target, view, at + done + moved)
                 moved += len(view)
-            self._progress(moved)
+            self._written(at + done, moved)
             done += moved
 
     def write(self, data: bytes, at: int) -> None:
@@ -67,7 +75,11 @@ class Copier:
             buffer[: len(piece)] = piece
             self._digest.update(buffer, len(piece))
         write_at(self._target, data, at)
-        self._progress(len(data))
+        self._written(at, len(data))
+
+    def _written(self, at: int, size: int) -> None:
+        self._writeback.written(at, size)
+        self._progress(size)
 
     def _share(self, source: int, offset: int, size: int, at: int) -> int:
         """The number of bytes that now share their blocks with the source: whole blocks from the start, or none."""

@@ -26,9 +26,9 @@ def extract(
     """
     fact = artifact.member(member)
     target = _target(artifact, os.path.basename(member), out, force)
-    with draft(target) as new, Digest() as digest:
+    with draft(target) as new, Digest() as digest, Copier(new.descriptor, digest, progress) as copier:
         try:
-            Copier(new.descriptor, digest, progress).copy(artifact.fileno(), fact.offset, fact.size, 0)
+            copier.copy(artifact.fileno(), fact.offset, fact.size, 0)
         except SourceFailure as error:
             raise Different(f"{artifact.path!r} {error}: copy the file again") from None
         if digest.finish()[0] != fact.sha256:

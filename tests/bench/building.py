@@ -43,6 +43,7 @@ def main(model: Path, rounds: int) -> None:
         for turn in range(rounds + 1):
             for name, way in ways.items():
                 target.unlink(missing_ok=True)
+                os.sync()  # what the one before it left to be written is not this one's to wait for
                 if name == FIRST:
                     shutil.rmtree(cache.root() / "digests", ignore_errors=True)
                 sample = way()
