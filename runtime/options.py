@@ -94,7 +94,7 @@ model = _table(
         ),
         (
             ("--threads", "-t"),
-            {"type": POSITIVE, "metavar": "N", "help": "Threads to generate with (default: physical cores)."},
+            {"type": POSITIVE, "metavar": "N", "help": "Threads to generate with (default: as many as are fastest)."},
         ),
         (("--threads-batch", "-tb"), {"type": POSITIVE, "metavar": "N", "help": "Threads to read prompts with."}),
         (("--batch-size", "-b"), {"type": POSITIVE, "metavar": "N", "help": "Largest batch of tokens."}),
@@ -132,6 +132,16 @@ model = _table(
             {"type": int, "metavar": "N", "help": "Tokens to think with (-1: any number, 0: none)."},
         ),
         (("--kernel",), {"metavar": "NAME", "help": "This kernel and no other; 'info' lists them."}),
+        (
+            ("--tune",),
+            {
+                "type": click.Choice(["quick", "full", "off"]),
+                "default": "quick",
+                "metavar": "quick|full|off",
+                "help": "How to find out what is fastest here: 3 seconds once, a minute anew, or not at all.",
+            },
+        ),
+        (("--no-tune", "tune"), {"flag_value": "off", "help": "The same as --tune off."}),
     ),
 )
 
@@ -250,6 +260,7 @@ def engine_options(given: Mapping[str, Any], extra: tuple[str, ...]) -> EngineOp
         parallel=given.get("parallel"),
         alias=given.get("alias"),
         fit=given["fit"] == "on",
+        tune=given["tune"],
         sampling={name: given[name] for name in SAMPLING if given[name] is not None},
         plain=plain,
         extra=(*flags, *extra),

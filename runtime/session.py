@@ -1,25 +1,28 @@
 """An artifact with its engine starting: probe, rank, place, start; at the end stopped and cleaned up."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
-from mkllm.runtime.engine.arguments import EngineOptions, arguments, asked
+from mkllm.runtime.engine.arguments import EngineOptions, arguments, asked, open_questions
 from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Weights
-from mkllm.runtime.engine.supervisor import Plan, Supervisor
+from mkllm.runtime.engine.supervisor import Plan, Supervisor, Tuner
 from mkllm.runtime.errors import EngineUnusable
 from mkllm.runtime.hardware.fit import Fit, fit
+from mkllm.runtime.hardware.plans import Plans, plans
 from mkllm.runtime.hardware.probe import Facts, probe
 from mkllm.runtime.hardware.rank import Ranking, rank
+from mkllm.runtime.hardware.settings import Settings, Settled, tuned, untuned
 from mkllm.runtime.home import Home, open_home, prune, watch_guardian
 from mkllm.runtime.own_file import own_file
 from mkllm.runtime.signals import uninterrupted
 
 SMALL_MODEL = 16 << 20
+PLANS = "plans"
 
 
 @dataclass(frozen=True)
@@ -45,20 +48,13 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
     """Start the engine of this program's own artifact; it ends with the block. `kernel`: this one and no other."""
     with open_artifact(own_file()) as artifact, _home() as home:
         facts = probe()
-        ranking = rank(facts, artifact.manifest.backends, kernel)
-        _expect_kernel(ranking, kernel)
         fitted = fit_model(artifact, facts, options)
-        words = arguments(artifact.manifest, options, fitted, fit_threads(artifact, facts))
-        weights = artifact.member(WEIGHTS)
-        plan = Plan(
-            choices=ranking.choices,
-            placer=Modules(artifact, home),
-            weights=Weights(artifact.fileno(), weights.offset, weights.size),
-            arguments=words,
-            log=Log(logging),
-            frozen_home=home.frozen,
-        )
-        engine = Supervisor(plan)
+        settled = settle(artifact, facts, options, fitted)
+        known = plans_of(artifact, home, facts, settled, kernel)
+        ranking = rank(facts, artifact.manifest.backends, kernel, known.crashes())
+        _expect_kernel(ranking, kernel)
+        launch = _Launch(artifact, home, facts, options, fitted, settled, known)
+        engine = Supervisor(launch.plan(ranking, Log(logging)))
         try:
             engine.start()
             prune(home)
@@ -66,6 +62,76 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
         finally:
             with uninterrupted():
                 engine.stop()
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """All that the plan of a start depends on."""
+
+    artifact: Artifact
+    home: Home
+    facts: Facts
+    options: EngineOptions
+    fit: Fit
+    settled: Settled
+    plans: Plans
+
+    def plan(self, ranking: Ranking, log: Log) -> Plan:
+        """How the engine is started: as was measured here before, or will be before the start, or as it is ranked."""
+        quick = self.options.tune == "quick"
+        known = self.plans.recall() if quick else None
+        found = tuned(ranking.choices, self.settled, known or untuned(ranking.choices, self.settled))
+        self.words(found.settings(found.choices[0]))  # raises for what can be seen to be wrong before any start
+        return Plan(
+            choices=found.choices,
+            placer=Modules(self.artifact, self.home),
+            weights=self.weights,
+            arguments=lambda choice: self.words(found.settings(choice)),
+            log=log,
+            frozen_home=self.home.frozen,
+            tuner=None if known or not self._is_worth_tuning else self._tuner(ranking),
+            crashed=lambda choice, sentence: self.plans.remember_crash(choice.name, sentence),
+        )
+
+    def words(self, settings: Settings) -> Sequence[str]:
+        """The engine's arguments."""
+        return arguments(self.artifact.manifest, self.options, self.fit, settings)
+
+    @property
+    def weights(self) -> Weights:
+        """Where the model lies."""
+        member = self.artifact.member(WEIGHTS)
+        return Weights(self.artifact.fileno(), member.offset, member.size)
+
+    @property
+    def _is_worth_tuning(self) -> bool:
+        """Where it can be remembered, and takes less than what it saves; always when it is asked for."""
+        durable = self.home.kind == "cache" and self.weights.length >= SMALL_MODEL
+        return self.options.tune == "full" or (self.options.tune == "quick" and durable)
+
+    def _tuner(self, ranking: Ranking) -> Tuner:
+        from mkllm.runtime.engine.measure import Laboratory
+        from mkllm.runtime.engine.tuner import Tuner
+
+        laboratory = Laboratory(Modules(self.artifact, self.home), self.weights, self.home.frozen)
+        effort = self.options.tune
+        return Tuner(ranking.choices, self.words, self.settled, self.facts, laboratory, self.plans, effort)
+
+
+def settle(artifact: Artifact, facts: Facts, options: EngineOptions, fitted: Fit) -> Settled:
+    """What is settled before anything is measured. Repacked weights are a second copy, which needs its room."""
+    found = open_questions(artifact.manifest, options, fitted, fit_threads(artifact, facts))
+    needed = artifact.member(WEIGHTS).size + fitted.caches + fitted.buffers
+    is_tight = facts.memory_total > 0 and facts.memory_available < needed * 1.1
+    return replace(found, repack=False) if found.repack is None and options.fit and is_tight else found
+
+
+def plans_of(artifact: Artifact, home: Home, facts: Facts, settled: Settled, kernel: str | None) -> Plans:
+    """What is remembered of this model on this machine: beside the home, where that outlives the launch."""
+    folder = home.path.parent / PLANS if home.kind == "cache" else None
+    manifest = artifact.manifest
+    names = [kernel] if kernel else [backend.name for backend in manifest.backends]
+    return plans(folder, facts, manifest.kit.id, artifact.member(WEIGHTS).sha256, settled, names)
 
 
 def _expect_kernel(ranking: Ranking, kernel: str | None) -> None:

@@ -23,7 +23,17 @@ from mkllm.builder.process import run
 HERE = Path(__file__).parent
 PROJECT = HERE / "native"
 TARGET = "linux-x86_64"
-PROJECT_FILES = ("CMakeLists.txt", "shim.cpp", "sgemm_quants.cpp")
+PROJECT_FILES = (
+    "CMakeLists.txt",
+    "main.cpp",
+    "measure.cpp",
+    "mkllm.h",
+    "repack.cpp",
+    "sgemm_quants.cpp",
+    "shim.cpp",
+    "slice.cpp",
+    "waiting.h",
+)
 ENGINE = "mkllm-engine"
 LIBRARIES = ("libggml-base.so", "libggml.so")
 BINDINGS = ("llama_cpp.py", "_ctypes_extensions.py", "py.typed")

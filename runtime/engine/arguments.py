@@ -13,6 +13,7 @@ from mkllm.runtime.artifact.engine_words import OWN, REASONS, option_name
 from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.hardware.fit import BATCH, F16, PROMPTS, TYPE_BYTES, Asked, Fit
+from mkllm.runtime.hardware.settings import Effort, Settings, Settled
 
 # The names of requests (and of the manifest) that are not the long option's with other dashes.
 SAMPLING_OPTIONS = {"temperature": "--temp", "typical_p": "--typical", "n_predict": "--predict"}
@@ -36,6 +37,9 @@ SHORT = {
     "-ctv": "--cache-type-v",
     "-fa": "--flash-attn",
     "-np": "--parallel",
+    "-nr": "--no-repack",
+    "-t": "--threads",
+    "-tb": "--threads-batch",
 }
 # What needs batches of their full size: inputs that are not split, and pictures.
 WHOLE = frozenset("--embedding --embeddings --rerank --reranking -mm --mmproj".split())
@@ -63,22 +67,17 @@ class EngineOptions:
     parallel: int | None = None
     alias: str | None = None
     fit: bool = True
+    tune: Effort = "quick"
     sampling: Mapping[str, float | int] = field(default_factory=dict)
     plain: Sequence[tuple[str, str]] = ()
     extra: Sequence[str] = ()
     warm_up: bool = True
 
 
-def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, threads: int) -> tuple[str, ...]:
+def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, settings: Settings) -> tuple[str, ...]:
     """All words after the program's name but the address. Raises WrongArgument for one that is not theirs to give."""
     words = ["serve", "-m", EMBEDDED + manifest.model.member, "--alias", options.alias or manifest.name]
-    words += ["--ctx-size", str(fit.context), "--threads", str(options.threads or threads)]
-    words += ["--no-ui", "--offline", "--fit", "off"]
-    # Repacking copies the weights, takes seconds to load and is slower for some of them; mapped they are ready at once,
-    # and shared by all who run this file. `-- --repack` asks for it.
-    words.append("--no-repack")
-    if options.threads_batch:
-        words += ["--threads-batch", str(options.threads_batch)]
+    words += ["--ctx-size", str(fit.context), "--no-ui", "--offline", "--fit", "off", *_tuned(settings, fit)]
     given = _given(manifest, options)
     if _slots(_told(given)) != 1:
         # Told how many requests to serve at once, the engine would give each only its part of the context.
@@ -113,6 +112,24 @@ def asked(manifest: Manifest, options: EngineOptions) -> Asked:
     )
 
 
+def open_questions(manifest: Manifest, options: EngineOptions, fit: Fit, threads: int) -> Settled:
+    """What maker and user leave open to be measured; `threads` is how many there would be otherwise."""
+    words = _given(manifest, options)
+    told = _told(words)
+    names = {SHORT.get(option_name(word), option_name(word)) for word in words}
+    count = options.threads or _number(told.get("--threads"))
+    flash = told.get("--flash-attn", "").lower()
+    return Settled(
+        threads=count or threads,
+        batch=fit.batch,
+        threads_settled=count is not None,
+        threads_batch=options.threads_batch or _number(told.get("--threads-batch")),
+        repack=False if "--no-repack" in names else True if "--repack" in names else None,
+        flash=flash not in OFF if flash else None,
+        batch_settled=bool(names & {"--batch-size", "--ubatch-size"} | names & WHOLE) or fit.batch != BATCH,
+    )
+
+
 def _given(manifest: Manifest, options: EngineOptions) -> list[str]:
     """What is passed on as it is: the maker's words, then the user's."""
     plain = [word for pair in options.plain for word in pair]
@@ -128,6 +145,17 @@ def _told(words: Sequence[str]) -> dict[str, str]:
 def _slots(told: Mapping[str, str]) -> int:
     """How many requests the engine serves at the same time."""
     return _number(told.get("--parallel")) or SLOTS
+
+
+def _tuned(settings: Settings, fit: Fit) -> list[str]:
+    """Threads that wait lie down soon (waiting.h), so they are not let to do it for minutes as by default: `--poll`."""
+    words = ["--threads", str(settings.threads), "--threads-batch", str(settings.threads_batch), "--poll", "1"]
+    words.append("--repack" if settings.repack else "--no-repack")
+    if settings.flash is not None:
+        words += ["--flash-attn", "on" if settings.flash else "off"]
+    if settings.batch and fit.batch == BATCH:
+        words += ["--batch-size", str(max(settings.batch, LOGICAL_BATCH)), "--ubatch-size", str(settings.batch)]
+    return words
 
 
 def _fitted(fit: Fit) -> list[str]:

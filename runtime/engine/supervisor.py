@@ -18,7 +18,9 @@ from mkllm.runtime.errors import EngineUnusable, RuntimeFailure
 from mkllm.runtime.hardware.rank import Choice
 
 NOTICE_SECONDS = 8.0
+MEASURING = "measuring what is fastest on this machine"
 Phase = Literal["loading", "ready", "failed", "stopped"]
+Arguments = Callable[[Choice], Sequence[str]]
 
 
 class Placer(Protocol):
@@ -28,16 +30,32 @@ class Placer(Protocol):
         """Raises NoSpace, PermissionFailure or NotAnArtifact."""
 
 
+class Tuner(Protocol):
+    """Finds out by measuring in which order, and how, kernels are started."""
+
+    def run(self) -> tuple[Sequence[Choice], Arguments]:
+        """Blocks for seconds; never raises."""
+
+    def stop(self) -> None:
+        """Have `run` return soon."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """All that a start needs: at least one of the ranking's `choices`, the engine's `arguments` but its address."""
+    """All that a start needs: at least one of the ranking's `choices`, and with each the engine's `arguments`.
+
+    With a `tuner`, choices and arguments are what it finds, before the first start. `crashed` is told of every kernel
+    that is left for the next one, and why.
+    """
 
     choices: Sequence[Choice]
     placer: Placer
     weights: Weights
-    arguments: tuple[str, ...]
+    arguments: Arguments
     log: Log
     frozen_home: str | None = None
+    tuner: Tuner | None = None
+    crashed: Callable[[Choice, str], None] = lambda choice, sentence: None
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,9 @@ class Supervisor:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._choices = plan.choices
+        self._arguments = plan.arguments
+        self._tuning: threading.Thread | None = None
         self._course = Course()
         self._engine: Engine | None = None
         self._restarts = 0
@@ -72,6 +93,10 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the engine with the best backend, without waiting. Raises a RuntimeFailure when it cannot be placed."""
+        if self._plan.tuner:
+            self._tuning = threading.Thread(target=self._tune, args=(self._plan.tuner,), name="tuner", daemon=True)
+            self._tuning.start()
+            return
         with self._changed:
             self._spawn()
         if self._error:
@@ -86,7 +111,7 @@ class Supervisor:
                 phase=self._phase,
                 progress=engine.status.progress if engine else 0.0,
                 kernel=choice.name,
-                reason=choice.reason,
+                reason=MEASURING if self._tuning and not engine else choice.reason,
                 address=engine.address if engine else "",
                 key=engine.key if engine else "",
                 pid=engine.pid if engine else None,
@@ -142,6 +167,9 @@ class Supervisor:
         with self._changed:
             self._stopped = True
             engine = self._engine
+        if self._tuning and self._plan.tuner and not engine:
+            self._plan.tuner.stop()
+            self._tuning.join()
         if engine:
             engine.stop(grace)
         with self._changed:
@@ -150,7 +178,7 @@ class Supervisor:
 
     @property
     def _choice(self) -> Choice:
-        return self._plan.choices[self._course.position]
+        return self._choices[self._course.position]
 
     @property
     def _phase(self) -> Phase:
@@ -160,13 +188,20 @@ class Supervisor:
             return "stopped"
         return "ready" if self._engine and self._engine.serves else "loading"
 
+    def _tune(self, tuner: Tuner) -> None:
+        choices, arguments = tuner.run()
+        with self._changed:
+            if not self._stopped:
+                self._choices, self._arguments = choices, arguments
+                self._spawn()
+
     def _spawn(self) -> None:
         """Start the engine that the course says; a failure to do so is kept in `_error`. Called with the lock held."""
         try:
             placed = self._plan.placer.place(self._choice)
             engine = Engine(self._choice.name, placed, self._plan.weights, self._plan.log, self._engine_changed)
             self._engine = engine
-            engine.start(self._plan.arguments, self._plan.frozen_home)
+            engine.start(self._arguments(self._choice), self._plan.frozen_home)
         except RuntimeFailure as failure:
             self._error = failure
         except OSError as error:
@@ -184,7 +219,9 @@ class Supervisor:
 
     def _follow(self, ending: Ending) -> None:
         self._last_failure = ending.sentence
-        verdict = judge(ending, self._course, len(self._plan.choices))
+        verdict = judge(ending, self._course, len(self._choices))
+        if not isinstance(verdict, RuntimeFailure) and verdict.position != self._course.position:
+            self._plan.crashed(self._choice, ending.sentence)
         if isinstance(verdict, RuntimeFailure):
             self._error = verdict
             self._tell()

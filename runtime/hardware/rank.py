@@ -1,6 +1,6 @@
 """Facts to choices: which kernels this machine can run, best first, and why not the others; pure, looks at nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mkllm.runtime.artifact.manifest import Backend
@@ -43,14 +43,26 @@ class Ranking:
     rejections: tuple[Rejection, ...]
 
 
-def rank(facts: Facts, backends: Sequence[Backend], only: str | None = None) -> Ranking:
-    """Order the artifact's `backends` for the machine of `facts`; `only` (a name) rejects all others."""
+def rank(
+    facts: Facts, backends: Sequence[Backend], only: str | None = None, crashed: Mapping[str, str] | None = None
+) -> Ranking:
+    """Order the artifact's `backends` for the machine of `facts`; `only` (a name) rejects all others.
+
+    `crashed` kernels (with how) are left out as long as another is there, and this one was not asked for by name.
+    """
+    found = _rank(facts, backends, only, {} if only else crashed or {})
+    return found if found.choices or not crashed else _rank(facts, backends, only, {})
+
+
+def _rank(facts: Facts, backends: Sequence[Backend], only: str | None, crashed: Mapping[str, str]) -> Ranking:
     order = {variant.name: position for position, variant in enumerate(VARIANTS)}
     ordered = sorted(backends, key=lambda backend: order.get(backend.name, len(order)))
     choices: list[Choice] = []
     rejections: list[Rejection] = []
     for backend in ordered:
         why_not = _why_not(facts, backend.name, only)
+        if why_not is None and backend.name in crashed:
+            why_not = f"skipped, {crashed[backend.name]}"
         if why_not:
             rejections.append(Rejection(backend.name, why_not))
         else:

@@ -2,7 +2,8 @@
 misbehaves as the JSON file named by FAKE_ENGINE says. Standard library only; it is run as a member of an artifact.
 
 Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, `hang`, `compute 1.5`
-(seconds), `unloadable`), `load_seconds`,
+(seconds), `unloadable`), `measure` (the same, by backend's file name and word of the command: `libx.so prompt`, or
+`slice`), `tokens` (a second, of reading and of writing, 1 by default), `load_seconds`,
 `deny_term`, `journal` (a file that gets a line for each thing that happens).
 """
 
@@ -16,7 +17,7 @@ import time
 from http.server import BaseHTTPRequestHandler
 
 CONFIG = json.load(open(os.environ["FAKE_ENGINE"])) if "FAKE_ENGINE" in os.environ else {}
-STATUS = int(os.environ.pop("MKLLM_STATUS_FD"))
+STATUS = int(os.environ.pop("MKLLM_STATUS_FD", "-1"))
 LIFELINE = int(os.environ.pop("MKLLM_LIFELINE_FD"))
 BACKENDS = os.environ.pop("MKLLM_BACKENDS").split(":")
 EMBEDDED = os.environ.pop("MKLLM_EMBEDDED")
@@ -150,7 +151,38 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
 
+def slice_():
+    misbehave_if_told("slice")
+    sys.stdout.buffer.write(b"GGUF" + bytes(4))
+
+
+def misbehave_if_told(what):
+    if how := CONFIG.get("measure", {}).get(what):
+        misbehave(how)
+
+
+def measure():
+    """Answers at once with the times that its speeds come to; weights repacked are twice as fast."""
+    module = os.path.basename(BACKENDS[0])
+    journal(f"measure {module}")
+    repack = 1
+    for line in sys.stdin:
+        word, *numbers = line.split()
+        misbehave_if_told(f"{module} {word}")
+        journal(line.strip())
+        rate = CONFIG.get("tokens", 1.0) * repack
+        if word == "load":
+            repack = 2 if numbers[0] == "1" else 1
+        seconds = {"prompt": [int(numbers[0]) / rate] * 3, "generate": [1 / rate] * 3, "memory": [0.01] * 3}.get(
+            word, 0.01
+        )
+        print(json.dumps({"error": "told to"} if word == CONFIG.get("deny") else {"seconds": seconds}), flush=True)
+
+
 def main():
+    if sys.argv[1] in ("slice", "measure"):
+        threading.Thread(target=end_with_lifeline, daemon=True).start()
+        return slice_() if sys.argv[1] == "slice" else measure()
     journal("start " + os.path.basename(BACKENDS[0]))
     threading.Thread(target=end_with_lifeline, daemon=True).start()
     if "--wrong" in sys.argv:

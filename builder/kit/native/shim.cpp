@@ -4,7 +4,7 @@
 //
 // It knows nothing of artifacts, zip or manifests: only descriptors, offsets and lengths given by the environment.
 #include "ggml-backend.h"
-#include "llama.h"
+#include "mkllm.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -231,8 +231,6 @@ bool on_progress(float value, void * data) {
 
 // --- embedded files --------------------------------------------------------------------------------------------------
 
-using file_ptr = std::unique_ptr<FILE, int (*)(FILE *)>;
-
 bool is_embedded(const char * path) {
     return std::strncmp(path, PREFIX, sizeof PREFIX - 1) == 0;
 }
@@ -282,18 +280,18 @@ void load_backends() {
     if (!any) {
         refuse("none of the modules of MKLLM_BACKENDS could be loaded");
     }
+    mkllm_quicken_repack();
 }
 
 }  // namespace
 
 // --- in place of llama.cpp's -----------------------------------------------------------------------------------------
 
-extern "C" {
+file_ptr mkllm_open_embedded(const char * path) {
+    return open_embedded(path);
+}
 
-llama_model * mkllm_model_load_from_file(const char * path, llama_model_params params);
-llama_adapter_lora * mkllm_adapter_lora_init(llama_model * model, const char * path);
-void mkllm_backend_load_all(void);
-void mkllm_backend_init(void);
+extern "C" {
 
 llama_model * mkllm_model_load_from_file(const char * path, llama_model_params params) {
     if (the().status_fd == -1 || params.no_alloc || params.vocab_only) {

@@ -6,9 +6,18 @@ import pytest
 
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.artifact.reader import open_artifact
-from mkllm.runtime.engine.arguments import EngineOptions, WrongArgument, arguments, asked, longest_context
+from mkllm.runtime.engine.arguments import (
+    EngineOptions,
+    WrongArgument,
+    arguments,
+    asked,
+    longest_context,
+    open_questions,
+)
 from mkllm.runtime.hardware.fit import PROMPTS, Asked, Fit
+from mkllm.runtime.hardware.settings import Settings, Settled
 
+FOUR = Settings("cpu-x64", 4, 4)
 FIT = Fit(512, "f16", "f16", 512, 0, 0, PROMPTS)
 
 
@@ -27,7 +36,7 @@ def after(words, name):
 
 
 def test_the_model_of_the_file_is_served_under_its_name(manifest):
-    words = arguments(manifest, EngineOptions(), FIT, 4)
+    words = arguments(manifest, EngineOptions(), FIT, FOUR)
     assert words[:5] == ("serve", "-m", "embedded:model.gguf", "--alias", "fake")
     assert (after(words, "--ctx-size"), after(words, "--threads")) == ("512", "4")
     assert "--parallel" not in words and "--no-warmup" not in words
@@ -35,14 +44,14 @@ def test_the_model_of_the_file_is_served_under_its_name(manifest):
 
 def test_the_user_comes_after_the_maker(manifest):
     made = with_defaults(manifest, sampling={"temperature": 0.5, "top_k": 3}, engine_args=("--metrics",))
-    words = arguments(made, EngineOptions(sampling={"temperature": 0.0}, extra=("--slots",)), FIT, 4)
+    words = arguments(made, EngineOptions(sampling={"temperature": 0.0}, extra=("--slots",)), FIT, FOUR)
     assert (after(words, "--temp"), after(words, "--top-k")) == ("0.0", "3")
     assert words[-2:] == ("--metrics", "--slots")
 
 
 def test_asked_values_replace_defaults(manifest):
-    asked = EngineOptions(threads=7, threads_batch=8, parallel=2, alias="me", warm_up=False)
-    words = arguments(manifest, asked, FIT, 4)
+    asked = EngineOptions(parallel=2, alias="me", warm_up=False)
+    words = arguments(manifest, asked, FIT, Settings("cpu-x64", 7, 8))
     assert [after(words, name) for name in ("--threads", "--threads-batch", "--parallel", "--alias")] == list("782") + [
         "me"
     ]
@@ -50,28 +59,28 @@ def test_asked_values_replace_defaults(manifest):
 
 
 def test_what_was_fitted_into_the_memory(manifest):
-    words = arguments(manifest, EngineOptions(), FIT, 4)
+    words = arguments(manifest, EngineOptions(), FIT, FOUR)
     assert not {"--cache-type-k", "--cache-type-v", "--ubatch-size", "--cache-ram"} & set(words)
     tight = Fit(512, "q8_0", "f16", 128, 0, 0, 300 << 20)
-    words = arguments(manifest, EngineOptions(), tight, 4)
+    words = arguments(manifest, EngineOptions(), tight, FOUR)
     assert after(words, "--cache-type-k") == "q8_0" and "--cache-type-v" not in words
     assert (after(words, "--ubatch-size"), after(words, "--cache-ram")) == ("128", "300")
 
 
 def test_the_chat_page_finds_the_system_prompt(manifest):
-    words = arguments(with_defaults(manifest, system_prompt='Say "hi"'), EngineOptions(), FIT, 4)
+    words = arguments(with_defaults(manifest, system_prompt='Say "hi"'), EngineOptions(), FIT, FOUR)
     assert after(words, "--ui-config") == '{"systemMessage": "Say \\"hi\\""}'
 
 
 def test_the_chat_page_s_prompt_is_not_made_longer(manifest):
-    words = arguments(with_defaults(manifest, system_prompt="Ы" * 60_000), EngineOptions(), FIT, 4)
+    words = arguments(with_defaults(manifest, system_prompt="Ы" * 60_000), EngineOptions(), FIT, FOUR)
     assert len(after(words, "--ui-config").encode()) < 120_100
 
 
 def test_all_requests_share_the_context(manifest):
-    assert "--kv-unified" in arguments(manifest, EngineOptions(), FIT, 4)
-    assert "--kv-unified" in arguments(manifest, EngineOptions(parallel=4), FIT, 4)
-    assert "--kv-unified" not in arguments(manifest, EngineOptions(parallel=1), FIT, 4)
+    assert "--kv-unified" in arguments(manifest, EngineOptions(), FIT, FOUR)
+    assert "--kv-unified" in arguments(manifest, EngineOptions(parallel=4), FIT, FOUR)
+    assert "--kv-unified" not in arguments(manifest, EngineOptions(parallel=1), FIT, FOUR)
 
 
 WORDS = "--host --port=1 -m --model --api-key -hf -c --ctx_size --api-prefix -mu --model-url --hf-file --docker-repo"
@@ -80,9 +89,9 @@ WORDS = "--host --port=1 -m --model --api-key -hf -c --ctx_size --api-prefix -mu
 @pytest.mark.parametrize("word", [*WORDS.split(), "--ssl-key-file", "--help", "-h", "--version", "-mmu", "-hfd"])
 def test_what_the_launch_decides_is_refused(manifest, word):
     with pytest.raises(WrongArgument, match="is not for the engine of this file"):
-        arguments(manifest, EngineOptions(extra=(word, "x")), FIT, 4)
+        arguments(manifest, EngineOptions(extra=(word, "x")), FIT, FOUR)
     with pytest.raises(WrongArgument, match="is not for the engine of this file"):
-        arguments(with_defaults(manifest, engine_args=(word, "x")), EngineOptions(), FIT, 4)
+        arguments(with_defaults(manifest, engine_args=(word, "x")), EngineOptions(), FIT, FOUR)
 
 
 @pytest.mark.parametrize(
@@ -102,16 +111,16 @@ def test_files_that_are_not_there_are_named(manifest, tmp_path, words):
         rf"the file '{tmp_path}/none' of {words[0].replace('_', '.')} cannot be read \(No such file or directory\)"
     )
     with pytest.raises(WrongArgument, match=missing):
-        arguments(manifest, EngineOptions(extra=words), FIT, 4)
+        arguments(manifest, EngineOptions(extra=words), FIT, FOUR)
     with pytest.raises(WrongArgument, match=missing):
-        arguments(manifest, EngineOptions(plain=(words,)), FIT, 4)
+        arguments(manifest, EngineOptions(plain=(words,)), FIT, FOUR)
     (tmp_path / "none").touch()
-    assert arguments(manifest, EngineOptions(extra=words), FIT, 4)[-2:] == words
+    assert arguments(manifest, EngineOptions(extra=words), FIT, FOUR)[-2:] == words
 
 
 def test_a_folder_is_no_file(manifest, tmp_path):
     with pytest.raises(WrongArgument, match="Is a directory"):
-        arguments(manifest, EngineOptions(plain=(("--lora", str(tmp_path)),)), FIT, 4)
+        arguments(manifest, EngineOptions(plain=(("--lora", str(tmp_path)),)), FIT, FOUR)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +143,7 @@ def test_words_that_stretch_the_context(words, longest):
 
 def test_an_unknown_sampling_default_is_named(manifest):
     with pytest.raises(WrongArgument, match="'warmth'"):
-        arguments(with_defaults(manifest, sampling={"warmth": 1}), EngineOptions(), FIT, 4)
+        arguments(with_defaults(manifest, sampling={"warmth": 1}), EngineOptions(), FIT, FOUR)
 
 
 def test_what_is_asked_of_the_memory(manifest, tmp_path):
@@ -164,7 +173,7 @@ def test_the_batch_that_the_engine_will_have(manifest, words, batch):
 
 def test_the_user_s_own_options_come_after_the_maker_s(manifest):
     made = with_defaults(manifest, engine_args=("--batch-size", "64"))
-    words = arguments(made, EngineOptions(plain=(("--batch-size", "128"),)), FIT, 4)
+    words = arguments(made, EngineOptions(plain=(("--batch-size", "128"),)), FIT, FOUR)
     assert words[-4:] == ("--batch-size", "64", "--batch-size", "128")
 
 
@@ -172,6 +181,28 @@ def test_the_last_word_on_how_many_are_served_counts(manifest):
     made = with_defaults(manifest, engine_args=("-np", "8"))
     assert asked(made, EngineOptions()).slots == 8
     assert asked(made, EngineOptions(parallel=2)).slots == 2
-    one = arguments(made, EngineOptions(parallel=1), FIT, 4)
+    one = arguments(made, EngineOptions(parallel=1), FIT, FOUR)
     assert one[-4:] == ("-np", "8", "--parallel", "1") and "--kv-unified" not in one
-    assert "--kv-unified" in arguments(manifest, EngineOptions(parallel=1, extra=("-np", "8")), FIT, 4)
+    assert "--kv-unified" in arguments(manifest, EngineOptions(parallel=1, extra=("-np", "8")), FIT, FOUR)
+
+
+def test_how_the_kernel_is_started(manifest):
+    words = arguments(manifest, EngineOptions(), FIT, FOUR)
+    assert "--no-repack" in words and "--flash-attn" not in words and "--ubatch-size" not in words
+    words = arguments(manifest, EngineOptions(), FIT, Settings("cpu-x64", 4, 4, True, False, 1024))
+    assert "--repack" in words and after(words, "--flash-attn") == "off"
+    assert (after(words, "--ubatch-size"), after(words, "--batch-size")) == ("1024", "2048")
+    tight = Fit(512, "f16", "f16", 128, 0, 0, PROMPTS)
+    words = arguments(manifest, EngineOptions(), tight, Settings("cpu-x64", 4, 4, True, False, 1024))
+    assert after(words, "--ubatch-size") == "128"
+
+
+def test_what_is_left_open_to_be_measured(manifest):
+    assert open_questions(manifest, EngineOptions(), FIT, 4) == Settled(4)
+    options = EngineOptions(threads=3, threads_batch=5, plain=[("--flash-attn", "on")], extra=["-nr", "-ub", "64"])
+    assert open_questions(manifest, options, FIT, 4) == Settled(3, 512, True, 5, False, True, True)
+    options = EngineOptions(extra=["-t", "2", "--repack", "-fa", "off", "--embeddings"])
+    assert open_questions(manifest, options, FIT, 4) == Settled(2, 512, True, None, True, False, True)
+    made = with_defaults(manifest, engine_args=("--no-repack",))
+    assert open_questions(made, EngineOptions(), FIT, 4).repack is False
+    assert open_questions(made, EngineOptions(), Fit(512, "f16", "f16", 128, 0, 0, 0), 4).batch_settled

@@ -38,7 +38,7 @@ def supervisor(fake_artifact, played, tmp_path):
                 choices=rank(probe(), artifact.manifest.backends).choices,
                 placer=placer or Modules(artifact, Home(tmp_path, "development")),
                 weights=Weights(artifact.fileno(), weights.offset, weights.size),
-                arguments=("serve", *arguments),
+                arguments=lambda choice: ("serve", *arguments),
                 log=Log(logging),
             )
             made.append(Supervisor(plan))

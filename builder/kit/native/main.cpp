@@ -1,0 +1,16 @@
+// The program's entry: our own commands, else llama.cpp's (its `main` is renamed at compile time, CMakeLists.txt).
+#include "mkllm.h"
+
+#include <cstring>
+
+int llama_app_main(int argc, char ** argv);
+
+int main(int argc, char ** argv) {
+    if (argc == 3 && std::strcmp(argv[1], "slice") == 0) {
+        return mkllm_slice(argv[2]);
+    }
+    if (argc == 2 && std::strcmp(argv[1], "measure") == 0) {
+        return mkllm_measure();
+    }
+    return llama_app_main(argc, argv);
+}

@@ -1,0 +1,119 @@
+"""How a kernel is started: what is settled before anything is measured, what was found, and what follows; pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from mkllm.runtime.hardware.fit import BATCH
+from mkllm.runtime.hardware.rank import Choice
+
+Effort = Literal["off", "quick", "full"]
+# What settings are compared by: the time of a turn that reads this many tokens and writes that many.
+TURN_PROMPT, TURN_ANSWER = 512, 256
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is settled already (None: is to be found out), by the user or by the memory there is.
+
+    `threads` is what the ranking would take where it is not settled; `batch` the physical batch that fits into memory.
+    """
+
+    threads: int
+    batch: int = BATCH
+    threads_settled: bool = False
+    threads_batch: int | None = None
+    repack: bool | None = None
+    flash: bool | None = None
+    batch_settled: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the engine is started. None: as the engine does by itself."""
+
+    kernel: str
+    threads: int
+    threads_batch: int
+    repack: bool = False
+    flash: bool | None = None
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One measurement: what was set (`what`, for people), tokens a second of the whole model; 0: not measured."""
+
+    what: str
+    settings: Settings
+    prompt: float
+    generation: float
+
+    @property
+    def turn(self) -> float:
+        """Seconds that a turn takes."""
+        if not self.prompt or not self.generation:
+            return float("inf")
+        return TURN_PROMPT / self.prompt + TURN_ANSWER / self.generation
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was found. `lasting`: good for the next launch too; else a note says why not.
+
+    `crashed` names kernels whose process died, with how. `seconds` is what the measuring took.
+    """
+
+    settings: Settings
+    trials: tuple[Trial, ...] = ()
+    notes: tuple[str, ...] = ()
+    crashed: tuple[tuple[str, str], ...] = ()
+    seconds: float = 0.0
+    lasting: bool = True
+
+
+def untuned(choices: Sequence[Choice], settled: Settled, *notes: str) -> Tuning:
+    """The ranking's own settings."""
+    batch = settled.threads_batch or settled.threads
+    settings = Settings(choices[0].name, settled.threads, batch, settled.repack or False)
+    return Tuning(settings, notes=notes, lasting=False)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Kernels in the order to try them, each with how to start it."""
+
+    choices: tuple[Choice, ...]
+    tuning: Tuning
+    settled: Settled
+
+    def settings(self, choice: Choice) -> Settings:
+        """What was found is good for the kernel that it was found for."""
+        return self.tuning.settings if choice.name == self.tuning.settings.kernel else _plain(choice, self.settled)
+
+
+def tuned(choices: Sequence[Choice], settled: Settled, tuning: Tuning) -> Tuned:
+    """What was chosen first, what crashed left out (unless nothing else is there), the rest as it was ranked."""
+    dead = dict(tuning.crashed)
+    alive = [choice for choice in choices if choice.name not in dead] or list(choices)
+    alive.sort(key=lambda choice: choice.name != tuning.settings.kernel)
+    if tuning.trials:
+        alive[0] = replace(alive[0], reason=f"{alive[0].title}; measured here: {_words(tuning.settings)}")
+    return Tuned(tuple(alive), tuning, settled)
+
+
+def _plain(choice: Choice, settled: Settled) -> Settings:
+    return untuned([choice], settled).settings
+
+
+def _words(settings: Settings) -> str:
+    """`weights repacked, 8 threads (16 to read)`."""
+    threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
+    if settings.threads_batch != settings.threads:
+        threads += f" ({settings.threads_batch} to read)"
+    words = [f"weights {'repacked' if settings.repack else 'mapped'}", threads]
+    if settings.flash is False:
+        words.append("no flash attention")
+    if settings.batch:
+        words.append(f"batches of {settings.batch}")
+    return ", ".join(words)
