@@ -10,18 +10,19 @@ from mkllm.runtime.engine.arguments import EngineOptions, arguments, asked, open
 from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Weights
-from mkllm.runtime.engine.supervisor import Plan, Supervisor, Tuner
+from mkllm.runtime.engine.supervisor import Order, Plan, Supervisor, Tuner
 from mkllm.runtime.errors import EngineUnusable
 from mkllm.runtime.hardware.fit import Fit, fit
 from mkllm.runtime.hardware.plans import Plans, plans
 from mkllm.runtime.hardware.probe import Facts, probe
-from mkllm.runtime.hardware.rank import Ranking, rank
-from mkllm.runtime.hardware.settings import Settings, Settled, tuned, untuned
+from mkllm.runtime.hardware.rank import Choice, Ranking, rank
+from mkllm.runtime.hardware.settings import Settings, Settled, Tuned, tuned, untuned
 from mkllm.runtime.home import Home, open_home, prune, watch_guardian
 from mkllm.runtime.own_file import own_file
 from mkllm.runtime.signals import uninterrupted
 
 SMALL_MODEL = 16 << 20
+LONG_TO_REPACK = 128 << 20
 PLANS = "plans"
 
 
@@ -51,6 +52,8 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
         fitted = fit_model(artifact, facts, options)
         settled = settle(artifact, facts, options, fitted)
         known = plans_of(artifact, home, facts, settled, kernel)
+        if options.tune == "full":
+            known.forget()
         ranking = rank(facts, artifact.manifest.backends, kernel, known.crashes())
         _expect_kernel(ranking, kernel)
         launch = _Launch(artifact, home, facts, options, fitted, settled, known)
@@ -80,22 +83,41 @@ class _Launch:
         """How the engine is started: as was measured here before, or will be before the start, or as it is ranked."""
         quick = self.options.tune == "quick"
         known = self.plans.recall() if quick else None
-        found = tuned(ranking.choices, self.settled, known or untuned(ranking.choices, self.settled))
-        self.words(found.settings(found.choices[0]))  # raises for what can be seen to be wrong before any start
+        order = self.order(tuned(ranking.choices, self.settled, known or untuned(ranking.choices, self.settled)))
+        order.arguments(order.choices[0])  # raises for what can be seen to be wrong before any start
         return Plan(
-            choices=found.choices,
+            order=order,
             placer=Modules(self.artifact, self.home),
             weights=self.weights,
-            arguments=lambda choice: self.words(found.settings(choice)),
             log=log,
             frozen_home=self.home.frozen,
             tuner=None if known or not self._is_worth_tuning else self._tuner(ranking),
             crashed=lambda choice, sentence: self.plans.remember_crash(choice.name, sentence),
         )
 
+    def order(self, found: Tuned) -> Order:
+        """The engine's arguments, of what was found. For one answer, to repack would take longer than it saves."""
+        if self.options.brief and self.settled.repack is None:
+            mapped = replace(found.tuning, settings=replace(found.tuning.settings, repack=False))
+            found = tuned(found.choices, self.settled, mapped)
+
+        def at_once(choice: Choice) -> Sequence[str] | None:
+            settings = found.settings(choice)
+            return self.words(replace(settings, repack=False)) if settings.repack and self._has_two else None
+
+        return Order(found.choices, lambda choice: self.words(found.settings(choice)), at_once)
+
     def words(self, settings: Settings) -> Sequence[str]:
         """The engine's arguments."""
         return arguments(self.artifact.manifest, self.options, self.fit, settings)
+
+    @property
+    def _has_two(self) -> bool:
+        """Whether one engine may serve while another repacks: where that takes time, and there is memory for both."""
+        if self.settled.repack is not None or self.weights.length < LONG_TO_REPACK:
+            return False
+        both = self.weights.length + 2 * (self.fit.caches + self.fit.buffers)
+        return not self.facts.memory_total or self.facts.memory_available > both * 1.1
 
     @property
     def weights(self) -> Weights:
@@ -115,7 +137,7 @@ class _Launch:
 
         laboratory = Laboratory(Modules(self.artifact, self.home), self.weights, self.home.frozen)
         effort = self.options.tune
-        return Tuner(ranking.choices, self.words, self.settled, self.facts, laboratory, self.plans, effort)
+        return Tuner(ranking.choices, self.order, self.settled, self.facts, laboratory, self.plans, effort)
 
 
 def settle(artifact: Artifact, facts: Facts, options: EngineOptions, fitted: Fit) -> Settled:

@@ -58,7 +58,7 @@ class EngineOptions:
     """What the user asked of the engine; None and empty mean: not asked, the default holds.
 
     `sampling` has the names of llama-server's requests; `plain` are options passed on by their own names; `extra` are
-    words passed on as they are.
+    words passed on as they are. `brief`: for one answer.
     """
 
     context: int | None = None
@@ -72,6 +72,7 @@ class EngineOptions:
     plain: Sequence[tuple[str, str]] = ()
     extra: Sequence[str] = ()
     warm_up: bool = True
+    brief: bool = False
 
 
 def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, settings: Settings) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from mkllm.runtime.engine.draining import is_connected
 from mkllm.runtime.engine.log import Log
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.process import Engine
@@ -19,8 +20,12 @@ from mkllm.runtime.hardware.rank import Choice
 
 NOTICE_SECONDS = 8.0
 MEASURING = "measuring what is fastest on this machine"
+PREPARING = "mapped until they are"
+UNPREPARED = "mapped, since that failed"
 Phase = Literal["loading", "ready", "failed", "stopped"]
-Arguments = Callable[[Choice], Sequence[str]]
+# After a switch the engine before is kept for so long at the least: somebody may be about to connect to it.
+KEPT_SECONDS = 5.0
+DRAINING_SECONDS = 0.5
 
 
 class Placer(Protocol):
@@ -30,10 +35,23 @@ class Placer(Protocol):
         """Raises NoSpace, PermissionFailure or NotAnArtifact."""
 
 
+@dataclass(frozen=True)
+class Order:
+    """Kernels, best first, and with each the engine's `arguments`.
+
+    `at_once`: arguments with which it is ready sooner, though slower (None: there are none). It then serves with these
+    until a second one is ready with the others, and takes its place.
+    """
+
+    choices: Sequence[Choice]
+    arguments: Callable[[Choice], Sequence[str]]
+    at_once: Callable[[Choice], Sequence[str] | None] = lambda choice: None
+
+
 class Tuner(Protocol):
     """Finds out by measuring in which order, and how, kernels are started."""
 
-    def run(self) -> tuple[Sequence[Choice], Arguments]:
+    def run(self) -> Order:
         """Blocks for seconds; never raises."""
 
     def stop(self) -> None:
@@ -42,16 +60,14 @@ class Tuner(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a start needs: at least one of the ranking's `choices`, and with each the engine's `arguments`.
+    """All that a start needs. With a `tuner`, the order is what it finds, before the first start.
 
-    With a `tuner`, choices and arguments are what it finds, before the first start. `crashed` is told of every kernel
-    that is left for the next one, and why.
+    `crashed` is told of every kernel that is left for the next one, and why.
     """
 
-    choices: Sequence[Choice]
+    order: Order
     placer: Placer
     weights: Weights
-    arguments: Arguments
     log: Log
     frozen_home: str | None = None
     tuner: Tuner | None = None
@@ -79,11 +95,13 @@ class Supervisor:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._choices = plan.choices
-        self._arguments = plan.arguments
+        self._order = plan.order
         self._tuning: threading.Thread | None = None
         self._course = Course()
         self._engine: Engine | None = None
+        self._successor: Engine | None = None
+        self._replaced: list[Engine] = []
+        self._is_at_once = self._awaited = False
         self._restarts = 0
         self._last_failure: str | None = None
         self._error: RuntimeFailure | None = None
@@ -111,7 +129,7 @@ class Supervisor:
                 phase=self._phase,
                 progress=engine.status.progress if engine else 0.0,
                 kernel=choice.name,
-                reason=MEASURING if self._tuning and not engine else choice.reason,
+                reason=self._reason,
                 address=engine.address if engine else "",
                 key=engine.key if engine else "",
                 pid=engine.pid if engine else None,
@@ -166,11 +184,11 @@ class Supervisor:
         """End the engine and whatever is being started: SIGTERM, after `grace` seconds SIGKILL. Idempotent."""
         with self._changed:
             self._stopped = True
-            engine = self._engine
-        if self._tuning and self._plan.tuner and not engine:
+            engines = [engine for engine in (self._engine, self._successor, *self._replaced) if engine]
+        if self._tuning and self._plan.tuner and not engines:
             self._plan.tuner.stop()
             self._tuning.join()
-        if engine:
+        for engine in engines:
             engine.stop(grace)
         with self._changed:
             self._tell()
@@ -178,7 +196,15 @@ class Supervisor:
 
     @property
     def _choice(self) -> Choice:
-        return self._choices[self._course.position]
+        return self._order.choices[self._course.position]
+
+    @property
+    def _reason(self) -> str:
+        if self._tuning and not self._engine:
+            return MEASURING
+        if not self._is_at_once:
+            return self._choice.reason
+        return f"{self._choice.reason}; {PREPARING if self._awaited or self._successor else UNPREPARED}"
 
     @property
     def _phase(self) -> Phase:
@@ -189,37 +215,76 @@ class Supervisor:
         return "ready" if self._engine and self._engine.serves else "loading"
 
     def _tune(self, tuner: Tuner) -> None:
-        choices, arguments = tuner.run()
+        order = tuner.run()
         with self._changed:
             if not self._stopped:
-                self._choices, self._arguments = choices, arguments
+                self._order = order
                 self._spawn()
 
     def _spawn(self) -> None:
         """Start the engine that the course says; a failure to do so is kept in `_error`. Called with the lock held."""
+        at_once = None if self._restarts else self._order.at_once(self._choice)
+        self._is_at_once = self._awaited = at_once is not None
         try:
             placed = self._plan.placer.place(self._choice)
-            engine = Engine(self._choice.name, placed, self._plan.weights, self._plan.log, self._engine_changed)
-            self._engine = engine
-            engine.start(self._arguments(self._choice), self._plan.frozen_home)
+            self._engine = self._made(placed)
+            self._engine.start(at_once or self._order.arguments(self._choice), self._plan.frozen_home)
         except RuntimeFailure as failure:
             self._error = failure
         except OSError as error:
             self._error = EngineUnusable(_not_executed(placed, error))
         self._tell()
 
+    def _made(self, placed: Placed) -> Engine:
+        return Engine(self._choice.name, placed, self._plan.weights, self._plan.log, self._engine_changed)
+
     def _engine_changed(self, engine: Engine) -> None:
         with self._changed:
+            if engine is self._successor:
+                self._follow_successor(engine)
             if engine is not self._engine:
                 return
             if engine.status.ended and not self._stopped and not engine.stopping:
                 self._follow(engine.status.ended)
-            else:
-                self._tell()
+                return
+            if engine.status.ready and self._awaited and not self._stopped:
+                self._prepare()
+            self._tell()
+
+    def _prepare(self) -> None:
+        """The engine serves: the better one is started beside it. If it cannot be, all stays as it is."""
+        self._awaited = False
+        try:
+            self._successor = self._made(self._plan.placer.place(self._choice))
+            self._successor.start(self._order.arguments(self._choice), self._plan.frozen_home)
+        except (RuntimeFailure, OSError) as failure:
+            self._successor, self._last_failure = None, f"the weights were not repacked: {failure}"
+
+    def _follow_successor(self, successor: Engine) -> None:
+        if successor.status.ended:
+            self._successor = None
+            if not self._stopped and not successor.stopping:
+                self._last_failure = f"the weights were not repacked: {successor.status.ended.sentence}"
+            self._tell()
+        elif successor.status.ready and self._engine:
+            replaced, self._engine, self._successor = self._engine, successor, None
+            self._is_at_once = False
+            self._replaced.append(replaced)
+            threading.Thread(target=self._drain, args=(replaced,), name="drain", daemon=True).start()
+
+    def _drain(self, engine: Engine) -> None:
+        """End an engine that was replaced, once nobody is connected to it any more."""
+        time.sleep(KEPT_SECONDS)
+        while not self._stopped and engine.serves and is_connected(engine.address):
+            time.sleep(DRAINING_SECONDS)
+        engine.stop(3.0)
 
     def _follow(self, ending: Ending) -> None:
         self._last_failure = ending.sentence
-        verdict = judge(ending, self._course, len(self._choices))
+        if self._successor:
+            successor, self._successor = self._successor, None
+            threading.Thread(target=successor.stop, args=(3.0,), name="drop", daemon=True).start()
+        verdict = judge(ending, self._course, len(self._order.choices))
         if not isinstance(verdict, RuntimeFailure) and verdict.position != self._course.position:
             self._plan.crashed(self._choice, ending.sentence)
         if isinstance(verdict, RuntimeFailure):

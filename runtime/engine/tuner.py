@@ -4,23 +4,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mkllm.runtime.engine.measure import Laboratory
+from mkllm.runtime.engine.supervisor import Order
 from mkllm.runtime.hardware.load import Load
 from mkllm.runtime.hardware.plans import Plans
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import Choice
-from mkllm.runtime.hardware.settings import Effort, Settings, Settled, Tuning, tuned, untuned
+from mkllm.runtime.hardware.settings import Effort, Settled, Tuned, Tuning, tuned, untuned
 from mkllm.runtime.hardware.tune import tune
-
-Arguments = Callable[[Choice], Sequence[str]]
 
 
 class Tuner:
-    """Measures once; `run` blocks, `stop` ends it from another thread. `arguments` makes an engine's of settings."""
+    """Measures once; `run` blocks, `stop` ends it from another thread. `order` is made of what is found."""
 
     def __init__(
         self,
         choices: Sequence[Choice],
-        arguments: Callable[[Settings], Sequence[str]],
+        order: Callable[[Tuned], Order],
         settled: Settled,
         facts: Facts,
         laboratory: Laboratory,
@@ -28,17 +27,16 @@ class Tuner:
         effort: Effort,
     ) -> None:
         self._choices = choices
-        self._arguments = arguments
+        self._order = order
         self._settled = settled
         self._facts = facts
         self._laboratory = laboratory
         self._plans = plans
         self._effort = effort
 
-    def run(self) -> tuple[Sequence[Choice], Arguments]:
-        """Measure and remember: kernels in order, and how to start each. What is not measured is as it was ranked."""
-        found = tuned(self._choices, self._settled, self._measured())
-        return found.choices, lambda choice: self._arguments(found.settings(choice))
+    def run(self) -> Order:
+        """Measure and remember. What cannot be measured is as it was ranked."""
+        return self._order(tuned(self._choices, self._settled, self._measured()))
 
     def _measured(self) -> Tuning:
         load = Load()

@@ -24,10 +24,13 @@ class Console:
         self._restarts = 0
         self._was_ready = False
         self._line_open = False
+        self._reason = ""
 
     def banner(self, listening: Listening) -> None:
         """Address, API, model, kernel, and how to stop; then what a person should know about this launch."""
-        lines = banner(self._launch, listening, self._launch.engine.snapshot())
+        snapshot = self._launch.engine.snapshot()
+        lines = banner(self._launch, listening, snapshot)
+        self._reason = snapshot.reason
         _say("\n".join(lines), sys.stdout)
         for note in self._warnings(listening):
             _say(note, sys.stderr)
@@ -43,6 +46,9 @@ class Console:
             self._was_ready = True
             self._clear_line()
             _say(f"ready after {time.monotonic() - self._begun:.1f} s", sys.stdout)
+        if snapshot.phase == "ready" and self._reason not in ("", snapshot.reason):
+            _say(shown(f"  kernel  {snapshot.kernel} ({snapshot.reason})"), sys.stdout)
+            self._reason = snapshot.reason
         elif snapshot.phase == "loading" and sys.stderr.isatty():
             self._line_open = True
             _say(f"\rreading the model: {snapshot.progress:4.0%}", sys.stderr, end="")

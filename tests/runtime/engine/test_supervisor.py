@@ -16,7 +16,7 @@ from mkllm.runtime.engine.client import Client
 from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Weights
-from mkllm.runtime.engine.supervisor import Plan, Supervisor
+from mkllm.runtime.engine.supervisor import Order, Plan, Supervisor
 from mkllm.runtime.errors import EngineDied, EngineUnusable, NotAnArtifact, RequestRefused
 from mkllm.runtime.hardware.probe import probe
 from mkllm.runtime.hardware.rank import rank
@@ -32,13 +32,16 @@ def supervisor(fake_artifact, played, tmp_path):
     made = []
     with open_artifact(fake_artifact) as artifact:
 
-        def make(*arguments, placer=None, logging=QUIET):
+        def make(*arguments, placer=None, logging=QUIET, at_once=None):
             weights = artifact.member(WEIGHTS)
             plan = Plan(
-                choices=rank(probe(), artifact.manifest.backends).choices,
+                order=Order(
+                    rank(probe(), artifact.manifest.backends).choices,
+                    lambda choice: ("serve", *arguments),
+                    lambda choice: at_once and ("serve", *at_once),
+                ),
                 placer=placer or Modules(artifact, Home(tmp_path, "development")),
                 weights=Weights(artifact.fileno(), weights.offset, weights.size),
-                arguments=lambda choice: ("serve", *arguments),
                 log=Log(logging),
             )
             made.append(Supervisor(plan))
@@ -279,3 +282,77 @@ def test_the_engine_is_not_in_our_process_group(supervisor):
     one = supervisor()
     one.start()
     assert os.getpgid(one.wait_ready(SECONDS).pid) != os.getpgid(0)
+
+
+def words_of(snapshot):
+    return Path(f"/proc/{snapshot.pid}/cmdline").read_text().split("\0")
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """An engine that was replaced is ended soon."""
+    monkeypatch.setattr("mkllm.runtime.engine.supervisor.KEPT_SECONDS", 0.2)
+    monkeypatch.setattr("mkllm.runtime.engine.supervisor.DRAINING_SECONDS", 0.05)
+
+
+def test_one_serves_at_once_until_the_better_one_is_ready(supervisor, misbehaviour, hasty):
+    misbehaviour(load_seconds=0.3)
+    seen = []
+    one = supervisor("--better", at_once=["--sooner"])
+    one.subscribe(seen.append)
+    one.start()
+    first = one.wait_ready(SECONDS)
+    assert "--sooner" in words_of(first) and first.reason == "AVX2; best of 4; mapped until they are"
+    until(lambda: one.snapshot().pid != first.pid)
+    second = one.snapshot()
+    assert "--better" in words_of(second) and (second.phase, second.reason) == ("ready", "AVX2; best of 4")
+    assert (second.restarts, second.last_failure) == (0, None)
+    assert {snapshot.phase for snapshot in seen[seen.index(first) :]} == {"ready"}
+    until(lambda: not psutil.pid_exists(first.pid))
+
+
+def test_who_is_still_being_answered_is_not_cut(supervisor, misbehaviour, hasty):
+    misbehaviour(load_seconds=0.1)
+    one = supervisor(at_once=["--sooner"])
+    one.start()
+    first = one.wait_ready(SECONDS)
+    with Client(first.address, first.key) as client:
+        pieces = client.stream("/completion", {"prompt": "endless", "stream": True})
+        next(iter(pieces))
+        until(lambda: one.snapshot().pid != first.pid)
+        time.sleep(1)
+        assert psutil.pid_exists(first.pid) and next(iter(pieces))
+    until(lambda: not psutil.pid_exists(first.pid))
+
+
+def test_a_better_one_that_fails_changes_nothing(supervisor, misbehaviour):
+    misbehaviour(load_seconds=0.1)
+    one = supervisor("--wrong", at_once=["--sooner"])
+    one.start()
+    first = one.wait_ready(SECONDS)
+    until(lambda: one.snapshot().last_failure)
+    now = one.snapshot()
+    assert (now.pid, now.phase, now.restarts) == (first.pid, "ready", 0)
+    assert now.reason == "AVX2; best of 4; mapped, since that failed"
+    assert "the weights were not repacked: the engine with cpu-haswell ended with status 1" in now.last_failure
+
+
+def test_a_crash_while_the_better_one_is_made_starts_that_one_alone(supervisor, misbehaviour):
+    misbehaviour(load_seconds=0.5)
+    one = supervisor("--better", at_once=["--sooner"])
+    one.start()
+    first = one.wait_ready(SECONDS)
+    os.kill(first.pid, signal.SIGSEGV)
+    until(lambda: one.snapshot().restarts == 1)
+    second = one.wait_ready(SECONDS)
+    assert "--better" in words_of(second) and second.kernel == "cpu-sse42"
+    until(lambda: len([child for child in psutil.Process().children() if child.status() != "zombie"]) == 1)
+
+
+def test_stopped_while_the_better_one_is_made_nothing_is_left(supervisor, misbehaviour):
+    misbehaviour(load_seconds=2)
+    one = supervisor("--better", at_once=["--sooner"])
+    one.start()
+    one.wait_ready(SECONDS)
+    one.stop()
+    assert not [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]

@@ -16,7 +16,7 @@ from mkllm.runtime.artifact import manifest as m
 from mkllm.runtime.artifact.reader import Artifact
 from mkllm.runtime.engine.log import Log
 from mkllm.runtime.engine.placed import Placed, Weights
-from mkllm.runtime.engine.supervisor import Plan, Supervisor
+from mkllm.runtime.engine.supervisor import Order, Plan, Supervisor
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.hardware.rank import Choice, Ranking
 from mkllm.runtime.launch import FrontSettings, Launch
@@ -76,10 +76,9 @@ def main(told: dict[str, Any]) -> int:
     )
     null = os.open(os.devnull, os.O_RDONLY)
     plan = Plan(
-        choices=choices,
+        order=Order(choices, lambda choice: (str(ECHO_ENGINE), json.dumps(told.get("engine", {})))),
         placer=Placer(),
         weights=Weights(null, 0, 0),
-        arguments=(str(ECHO_ENGINE), json.dumps(told.get("engine", {}))),
         log=Log(),
     )
     engine = Supervisor(plan)
