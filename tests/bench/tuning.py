@@ -1,0 +1,145 @@
+"""Tuning: what the first launch chooses on this machine, against llama-server's defaults and every single fixed choice.
+
+Usage: python tests/bench/tuning.py [--rounds N] [--kernels N] [--neighbours N] MODEL.gguf...
+
+All contestants run the whole model, with the engine of the current kit: in every round each runs once, in turning order,
+and the medians are compared. The choice itself was measured on a slice of the model, within three seconds. With
+neighbours, that many processes burn time meanwhile, during the tuning too.
+"""
+
+import argparse
+import os
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from measure import median, report
+
+from mkllm.builder.kit.store import find_kit
+from mkllm.runtime.artifact.manifest import Backend
+from mkllm.runtime.engine.measure import Bench, Laboratory
+from mkllm.runtime.engine.placed import Placed, Weights
+from mkllm.runtime.hardware.probe import probe
+from mkllm.runtime.hardware.rank import Choice, rank
+from mkllm.runtime.hardware.settings import Settings, Settled, Trial, Tuning
+from mkllm.runtime.hardware.tune import tune
+
+CHOSEN, DEFAULTS = "chosen here", "llama-server's defaults"
+PROMPT, GENERATE_MS, DEPTH = 128, 1500, 0
+
+
+@dataclass(frozen=True)
+class Kit:
+    """The engine and its modules where the kit has them."""
+
+    folder: Path
+
+    def place(self, choice: Choice) -> Placed:
+        return Placed(self.folder / "mkllm-engine", (self.folder / Path(choice.backend.member).name,))
+
+
+def contestants(tuning: Tuning, choices: Sequence[Choice], threads: int, cpus: int) -> dict[str, Settings]:
+    """By name: ours, the defaults (the best kernel, repacked, physical cores), and every fixed choice of the rest."""
+    found = {CHOSEN: tuning.settings, DEFAULTS: Settings(choices[0].name, threads, threads, repack=True)}
+    for choice in choices:
+        for repack in (False, True):
+            for number in sorted({1, threads, cpus}):
+                words = f"{choice.name}, {'repacked' if repack else 'mapped'}, {number} thread{'s' * (number > 1)}"
+                found[words] = Settings(choice.name, number, number, repack)
+    return found
+
+
+def measured(model: Path, rounds: int, kernels: int) -> tuple[Tuning, dict[str, list[Trial]]]:
+    facts, folder = probe(), find_kit("linux-x86_64").path / "members" / "native"
+    backends = [
+        Backend(f"cpu-{path.stem.removeprefix('libggml-cpu-')}", path.name) for path in folder.glob("libggml-cpu-*")
+    ]
+    choices = rank(facts, backends).choices[:kernels]
+    descriptor = os.open(model, os.O_RDONLY)
+    laboratory = Laboratory(Kit(folder), Weights(descriptor, 0, model.stat().st_size), None)
+    warm(model)
+    tuning = tune(rank(facts, backends).choices, Settled(facts.threads), facts, laboratory, "quick")
+    entries = contestants(tuning, choices, facts.threads, facts.cpus)
+    benches: dict[tuple[str, bool], Bench] = {}
+    for settings in entries.values():
+        if (settings.kernel, settings.repack) not in benches:
+            choice = next(choice for choice in choices if choice.name == settings.kernel)
+            bench = benches[settings.kernel, settings.repack] = laboratory.open_whole(choice)
+            bench.load(settings.repack)
+            bench.context(1024, 512, settings.flash is not False)
+    samples: dict[str, list[Trial]] = {name: [] for name in entries}
+    names = list(entries)
+    for turn in range(rounds + 1):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            trial = once(benches[entries[name].kernel, entries[name].repack], entries[name])
+            samples[name] += [trial] if turn else []
+    for bench in benches.values():
+        bench.close()
+    laboratory.close()
+    return tuning, samples
+
+
+def once(bench: Bench, settings: Settings) -> Trial:
+    bench.threads(settings.threads_batch)
+    prompt = PROMPT / min(bench.prompt(PROMPT, 1))
+    bench.threads(settings.threads)
+    generation = 1 / median(bench.generate(GENERATE_MS))
+    return Trial("", settings, prompt, generation)
+
+
+def warm(model: Path) -> None:
+    with model.open("rb", buffering=0) as file:
+        while file.read(1 << 24):
+            pass
+
+
+def rows(samples: dict[str, list[Trial]]) -> list[list[str]]:
+    middle = {
+        name: replace(
+            trials[0], prompt=median([t.prompt for t in trials]), generation=median([t.generation for t in trials])
+        )
+        for name, trials in samples.items()
+    }
+    best = min(trial.turn for trial in middle.values())
+    order = sorted(middle, key=lambda name: (name not in (CHOSEN, DEFAULTS), middle[name].turn))
+    return [
+        [
+            name,
+            f"{(trial := middle[name]).prompt:.1f}",
+            f"{trial.generation:.2f}",
+            f"{trial.turn:.1f} s",
+            f"{best / trial.turn:.2f}",
+        ]
+        for name in order
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kernels", type=int, default=2)
+    parser.add_argument("--neighbours", type=int, default=0)
+    told = parser.parse_args()
+    for model in told.models:
+        with ExitStack() as stack:
+            for _ in range(told.neighbours):
+                process = stack.enter_context(subprocess.Popen(["sh", "-c", "while :; do :; done"]))
+                stack.callback(process.kill)
+            tuning, samples = measured(model, told.rounds, told.kernels)
+        beside = f", beside {told.neighbours} busy neighbours" if told.neighbours else ""
+        text = (
+            f"Whole model, tokens a second of a prompt of {PROMPT} and of generation, medians of {told.rounds} rounds in turn{beside}; "
+            "a turn reads 512 tokens and writes 256; the last column is the speed of a turn against the best. "
+            f"The choice took {tuning.seconds:.1f} s: {tuning.settings}. Notes: {'; '.join(tuning.notes) or 'none'}."
+        )
+        name = f"tuning-{model.stem}" + ("-busy" if told.neighbours else "")
+        report(
+            name, f"Tuning of {model.stem}", text, ["", "prompt", "generation", "turn", "of the best"], rows(samples)
+        )
+
+
+if __name__ == "__main__":
+    main()
