@@ -43,8 +43,8 @@ class Ending:
 class Course:
     """Where the ranking stands: `position` of the backend in use, and what has gone wrong since it last served well.
 
-    `strikes` are ends of any kind in a row; of those while starting, `kills` are the ones from outside with this same
-    backend. `served`: some engine of this launch was ready.
+    `strikes` are ends from outside in a row; `kills` are those of them while starting with this same backend. `served`:
+    some engine of this launch was ready.
     """
 
     position: int = 0
@@ -58,7 +58,7 @@ def judge(ending: Ending, course: Course, total: int) -> Course | RuntimeFailure
     course = _counted(ending, course)
     if ending.no_fault_of_kernel:
         return _given_up(ending, course, "no other kernel would help")
-    if course.strikes >= MOST_STRIKES and course.served:
+    if ending.from_outside and course.strikes >= MOST_STRIKES and course.served:
         return _given_up(ending, course, f"{course.strikes} times in a row")
     if ending.from_outside and course.kills <= SAME_AGAIN:
         return course
@@ -73,7 +73,7 @@ def _counted(ending: Ending, course: Course) -> Course:
     starting = ending.ready_seconds is None
     return Course(
         course.position,
-        course.strikes + 1,
+        course.strikes + ending.from_outside,
         course.kills + (starting and ending.from_outside),
         course.served or ending.ready_seconds is not None,
     )

@@ -54,6 +54,15 @@ def test_a_crash_while_serving_moves_on():
     assert isinstance(course, Course) and (course.position, course.served) == (1, True)
 
 
+def test_crashes_while_serving_go_through_all_kernels():
+    """What an emulator lists and cannot do may be in the first seven; each is found out in the first real request."""
+    course, positions = Course(), []
+    while isinstance(course, Course):
+        positions.append(course.position)
+        course = judge(ended(signal.SIGILL, ready=1.0), course, 14)
+    assert positions == list(range(14)) and isinstance(course, EngineDied)
+
+
 def test_a_crash_of_the_last_kernel_is_the_end():
     assert isinstance(judge(ended(signal.SIGSEGV, ready=100.0), Course(2), 3), EngineDied)
 
