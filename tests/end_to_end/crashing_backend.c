@@ -2,7 +2,7 @@
  *
  * CRASH_AT is the moment: `score` or `init` (the module is loaded), `device` (the weights are loaded), `graph` (something is
  * computed, first of all to warm up), `prompt` (of more than a few tokens), or the name of a file: computing once it is there. CRASH_IN names the modules
- * that die, all without it. CRASH_BY is how: SIGILL, SIGSEGV or SIGABRT. */
+ * that die, all without it. CRASH_BY is how: SIGILL, SIGSEGV, SIGABRT, or `assert`, as ggml does when it finds a defect. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <limits.h>
@@ -15,6 +15,8 @@
 
 enum { FEW_TOKENS = 4 };
 
+typedef void (*ggml_abort_t)(const char *, int, const char *, ...);
+
 static ggml_backend_t (*real_device)(ggml_backend_dev_t, const char *);
 static enum ggml_status (*real_graph)(ggml_backend_t, struct ggml_cgraph *);
 static struct ggml_tensor *(*node)(struct ggml_cgraph *, int);
@@ -23,25 +25,6 @@ static const char *own_path(void)
 {
     Dl_info info;
     return dladdr((void *)own_path, &info) ? info.dli_fname : "";
-}
-
-static void die(void)
-{
-    const char *how = getenv("CRASH_BY");
-    if (how && strcmp(how, "SIGSEGV") == 0)
-        *(volatile int *)8 = 0;
-    if (how && strcmp(how, "SIGABRT") == 0)
-        abort();
-    __builtin_trap(); /* an illegal instruction */
-}
-
-static void reached(const char *moment)
-{
-    const char *at = getenv("CRASH_AT"), *in = getenv("CRASH_IN"), *name = strrchr(own_path(), '/');
-    if (!at || (in && (!name || !strstr(in, name + 1))))
-        return;
-    if (strcmp(at, moment) == 0 || (strcmp(moment, "graph") == 0 && *at == '/' && access(at, F_OK) == 0))
-        die();
 }
 
 static void *real(const char *symbol)
@@ -55,6 +38,27 @@ static void *real(const char *symbol)
         exit(3);
     }
     return found;
+}
+
+static void die(void)
+{
+    const char *how = getenv("CRASH_BY");
+    if (how && strcmp(how, "SIGSEGV") == 0)
+        *(volatile int *)8 = 0;
+    if (how && strcmp(how, "SIGABRT") == 0)
+        abort();
+    if (how && strcmp(how, "assert") == 0)
+        ((ggml_abort_t)real("ggml_abort"))(__FILE__, __LINE__, "GGML_ASSERT(not told to) failed");
+    __builtin_trap(); /* an illegal instruction */
+}
+
+static void reached(const char *moment)
+{
+    const char *at = getenv("CRASH_AT"), *in = getenv("CRASH_IN"), *name = strrchr(own_path(), '/');
+    if (!at || (in && (!name || !strstr(in, name + 1))))
+        return;
+    if (strcmp(at, moment) == 0 || (strcmp(moment, "graph") == 0 && *at == '/' && access(at, F_OK) == 0))
+        die();
 }
 
 static enum ggml_status graph(ggml_backend_t backend, struct ggml_cgraph *nodes)

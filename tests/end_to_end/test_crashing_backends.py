@@ -157,6 +157,22 @@ def test_one_that_dies_before_it_serves(crashing: Crashing, serve: Any, moment: 
     assert len(told) == 1 and crashing.kernels[1] in told[0]
 
 
+def test_an_assertion_that_fails(crashing: Crashing, serve: Any, tmp_path: Path) -> None:
+    """ggml would have itself looked at by a debugger first, if there is one, and keep the request waiting for it."""
+    debugger, now, called = tmp_path / "gdb", tmp_path / "now", tmp_path / "called"
+    debugger.write_text(f"#!/bin/sh\ntouch '{called}'\nsleep 20\n")
+    debugger.chmod(0o755)
+    env = {**crashing.environment(now, "assert"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with serve(crashing.file, env=env) as server:
+        now.touch()
+        begin = time.monotonic()
+        status, body = ask(server)
+        assert status == 503 and died(crashing.kernels[0], "SIGABRT", "served") in body["error"]["message"]
+        assert "GGML_ASSERT(not told to) failed" in body["error"]["message"]
+        assert "executable" in answers(server)
+        assert time.monotonic() - begin < RESTART_SECONDS and not called.exists()
+
+
 def test_two_that_die_while_they_warm_up(crashing: Crashing, serve: Any) -> None:
     begin = time.monotonic()
     with serve(crashing.file, env=crashing.environment("graph", kernels=2)) as server:
