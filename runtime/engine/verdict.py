@@ -34,6 +34,14 @@ class Ending:
         return self.signal in FROM_OUTSIDE and not self.hung
 
     @property
+    def is_the_kernels_own(self) -> bool:
+        """It would end so at every launch here, if another kernel does better: an instruction that is not there, or a
+        crash before anybody asked anything. Not by what a request, a full memory or an unreadable file may do too."""
+        if self.signal is None or self.from_outside or self.signal == signal.SIGBUS or OF_MEMORY.search(self.sentence):
+            return False
+        return self.signal == signal.SIGILL or self.ready_seconds is None
+
+    @property
     def no_fault_of_kernel(self) -> bool:
         """It found an error by itself while it started: in its arguments, in files, in the memory that there is."""
         return self.ready_seconds is None and self.status is not None and not self.kernel_refused

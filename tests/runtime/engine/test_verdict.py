@@ -93,6 +93,25 @@ def test_an_error_while_serving_moves_on():
     assert isinstance(course, Course) and course.position == 1
 
 
+@pytest.mark.parametrize(
+    ("ending", "own"),
+    [
+        (ended(signal.SIGILL), True),
+        (ended(signal.SIGILL, ready=100.0), True),
+        (ended(signal.SIGSEGV), True),
+        (ended(signal.SIGKILL, hung=True), True),
+        (ended(signal.SIGSEGV, ready=100.0), False),
+        (ended(signal.SIGABRT, ready=100.0), False),
+        (ended(signal.SIGABRT, words="terminate called: std::bad_alloc"), False),
+        (ended(signal.SIGBUS), False),
+        (ended(signal.SIGKILL), False),
+        (ended(status=2, kernel_refused=True), False),
+    ],
+)
+def test_what_is_a_kernels_own_fault(ending, own):
+    assert ending.is_the_kernels_own == own
+
+
 def test_one_that_hung_moves_on():
     course = judge(ended(signal.SIGKILL, hung=True), Course(), 3)
     assert isinstance(course, Course) and course.position == 1
