@@ -32,17 +32,23 @@ QUESTION = {"messages": [{"role": "user", "content": "What is mkllm?"}], "temper
 
 @dataclass(frozen=True)
 class Crashing:
-    """An artifact whose `kernels`, best first, are: two that can be told to die, and the one to go on with."""
+    """An artifact whose `kernels`, best first, are: two that can be told to die, and the one to go on with. In its
+    `home` nothing is remembered of what died before."""
 
     file: Path
     kernels: tuple[str, ...]
     home: Path
 
+    @property
+    def untold(self) -> dict[str, str]:
+        """An environment in which nothing dies."""
+        return {"HOME": str(self.home), "XDG_CACHE_HOME": ""}
+
     def environment(self, at: str | Path, how: str = "SIGILL", kernels: int = 1) -> dict[str, str]:
         """In which the first `kernels` kernels die at that moment."""
         dying = " ".join(f"libggml-{name}.so" for name in self.kernels[:kernels])
         told = {"CRASH_AT": str(at), "CRASH_BY": how, "CRASH_IN": dying}
-        return {"HOME": str(self.home), "XDG_CACHE_HOME": "", **told}
+        return {**self.untold, **told}
 
     def run(self, *words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -74,13 +80,13 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def crashing(
+def artifact(
     mkllm: Path,
     kernels: tuple[str, ...],
     headers: Path,
     compile_c: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Crashing]:
+) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("crashing")
     flags = ("-shared", "-fPIC", f"-I{headers / 'include'}", f"-I{headers / 'src'}", "-ldl")
     module = compile_c(HERE / "crashing_backend.c", "module.so", *flags)
@@ -91,9 +97,16 @@ def crashing(
         words = [mkllm, "build", "demo", "-o", folder / "demo"]
         built = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         assert built.returncode == 0, built.stderr
-    (folder / "home").mkdir()
-    yield Crashing(folder / "demo", kernels, folder / "home")
+    yield folder / "demo"
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def crashing(artifact: Path, kernels: tuple[str, ...], tmp_path: Path) -> Iterator[Crashing]:
+    home = tmp_path / "home"
+    home.mkdir()
+    yield Crashing(artifact, kernels, home)
+    shutil.rmtree(home)
 
 
 def replaced(kit: Kit, kernels: tuple[str, ...], module: Path, folder: Path) -> Kit:
@@ -138,7 +151,7 @@ def died(kernel: str, how: str, phase: str) -> str:
 
 
 def test_untold_they_are_the_real_ones(crashing: Crashing, serve: Any) -> None:
-    with serve(crashing.file, env={"HOME": str(crashing.home), "XDG_CACHE_HOME": ""}) as server:
+    with serve(crashing.file, env=crashing.untold) as server:
         assert "executable" in answers(server)
         assert health(server)["kernel"] == crashing.kernels[0] and health(server)["engine"]["restarts"] == 0
 
@@ -212,14 +225,32 @@ def test_a_stream_ends_with_the_reason(crashing: Crashing, serve: Any, tmp_path:
         assert "executable" in answers(server)
 
 
-def test_a_single_answer_is_given_all_the_same(crashing: Crashing) -> None:
+@pytest.mark.parametrize("dying", [1, 2])
+def test_a_single_answer_is_given_all_the_same(crashing: Crashing, dying: int) -> None:
     """It does without warming up, so the kernel may die in the answer itself; nothing of that was printed yet."""
-    for kernels in (1, 2):
-        done = crashing.run(
-            "-p", "What is mkllm?", "--temperature", "0", env=crashing.environment("prompt", "SIGILL", kernels)
-        )
-        assert done.returncode == 0 and "executable" in done.stdout, done.stderr
-        assert done.stderr.count("\n") == kernels and died(crashing.kernels[0], "SIGILL", "served") in done.stderr
+    environment = crashing.environment("prompt", kernels=dying)
+    done = crashing.run("-p", "What is mkllm?", "--temperature", "0", env=environment)
+    assert done.returncode == 0 and "executable" in done.stdout, done.stderr
+    assert done.stderr.count("\n") == dying and died(crashing.kernels[0], "SIGILL", "served") in done.stderr
+
+
+def kernel_of(crashing: Crashing, **env: str) -> str:
+    """With which kernel a launch answers."""
+    done = crashing.run("-p", "hello", "--json", env={**crashing.untold, **env})
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout)["kernel"])
+
+
+@pytest.mark.parametrize("moment", ["init", "prompt"])
+def test_an_instruction_that_is_not_there_is_remembered(crashing: Crashing, moment: str) -> None:
+    assert kernel_of(crashing, **crashing.environment(moment)) == crashing.kernels[1]
+    assert kernel_of(crashing) == crashing.kernels[1]
+
+
+def test_a_request_that_kills_costs_the_kernel_this_launch_only(crashing: Crashing) -> None:
+    """It may be the request that is to blame: not every launch to come shall be slower for it."""
+    assert kernel_of(crashing, **crashing.environment("prompt", "SIGSEGV")) == crashing.kernels[1]
+    assert kernel_of(crashing) == crashing.kernels[0]
 
 
 def test_the_only_kernel_that_was_asked_for(crashing: Crashing) -> None:
