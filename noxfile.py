@@ -59,7 +59,7 @@ def pins(session: nox.Session) -> None:
 
 @nox.session
 def end_to_end(session: nox.Session) -> None:
-    """The real kit, the default model, built artifacts, official clients and a browser."""
+    """The real kit, the default model, built artifacts, official clients, a browser, and processors that QEMU plays."""
     install(session, *TESTS, *CLIENTS)
     session.run("mkllm", "kit", "build", env=CACHE)
     session.run("pytest", "tests/end_to_end", *session.posargs, env=CACHE)

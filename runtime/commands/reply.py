@@ -32,14 +32,21 @@ class Answer:
 
 
 def reply(prompt: Prompt, session: Session, bounded: bool, started: float) -> None:
-    """Wait for the engine, ask it, print. `bounded`: the tokens were limited; `started`: on the monotonic clock."""
-    snapshot = session.engine.wait_ready()
-    ready = time.monotonic() - started
-    try:
-        with Client(snapshot.address, snapshot.key) as client:
-            answer = _take(_ask(client, session, prompt, bounded), prompt.json, started, ready)
-    except EngineDied as failure:
-        raise EngineDied(session.engine.wait_followed(snapshot).last_failure or str(failure)) from None
+    """Wait for the engine, ask it, print. `bounded`: the tokens were limited; `started`: on the monotonic clock.
+
+    An engine that dies before anything of its answer was printed is followed by the next one, which is asked again.
+    """
+    printed: list[Piece] = []
+    answer = None
+    while answer is None:
+        snapshot = session.engine.wait_ready()
+        ready = time.monotonic() - started
+        try:
+            with Client(snapshot.address, snapshot.key) as client:
+                pieces = _ask(client, session, prompt, bounded)
+                answer = _take(pieces, None if prompt.json else printed, started, ready)
+        except EngineDied as failure:
+            _expect_another(session, snapshot, failure, bool(printed))
     if prompt.json:
         write_utf8(json.dumps(as_object(answer, session, snapshot), ensure_ascii=False) + "\n")
     elif not answer.text.endswith("\n"):
@@ -74,6 +81,16 @@ def note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
+def _expect_another(session: Session, old: Snapshot, failure: EngineDied, printed: bool) -> None:
+    """Return when there is another engine to ask, else raise what happened to the old one."""
+    now = session.engine.wait_followed(old)
+    if now.error:
+        raise now.error from None
+    if printed or now.restarts == old.restarts:
+        raise EngineDied(now.last_failure or str(failure)) from None
+    note(f"{now.last_failure}; asked again with {now.kernel}")
+
+
 def _ask(client: Client, session: Session, prompt: Prompt, bounded: bool) -> Iterator[Piece | Figures]:
     if session.manifest.model.chat_template is None:
         if prompt.system is not None:
@@ -85,8 +102,8 @@ def _ask(client: Client, session: Session, prompt: Prompt, bounded: bool) -> Ite
     return chat(client, [{"role": "system", "content": system}, *messages] if system else messages, {})
 
 
-def _take(pieces: Iterator[Piece | Figures], silent: bool, started: float, ready: float) -> Answer:
-    """Print the answer as it comes, unless `silent`, and collect it."""
+def _take(pieces: Iterator[Piece | Figures], printed: list[Piece] | None, started: float, ready: float) -> Answer:
+    """Collect the answer, and print it as it comes: what is printed is added to `printed`. None: nothing is."""
     texts: dict[bool, list[str]] = {False: [], True: []}
     first = None
     figures = Figures("stop", 0, 0, 0.0, 0.0)
@@ -95,7 +112,8 @@ def _take(pieces: Iterator[Piece | Figures], silent: bool, started: float, ready
             figures = piece
             continue
         first = first or time.monotonic()
-        if not silent:
+        if printed is not None:
+            printed.append(piece)
             _show(piece, bool(texts[True]) and not texts[False])
         texts[piece.thought].append(piece.text)
     return Answer("".join(texts[False]), "".join(texts[True]), figures, ready, (first or time.monotonic()) - started)

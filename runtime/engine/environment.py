@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 FREEZING = ("_PYI_", "_MEI", "PYINSTALLER_")
 STEERING = ("LLAMA_", "MKLLM_", "AIP_", "PYTHON")
+# A defect that ggml finds shall end it at once: else it has a debugger look at it, if there is one, and waits for that.
+FIXED = {"GGML_NO_BACKTRACE": "1"}
 STEERING_NAMES = frozenset({"GGML_BACKEND_PATH", "HF_TOKEN", "LD_LIBRARY_PATH", "LD_LIBRARY_PATH_ORIG"})
 
 
@@ -22,8 +24,8 @@ def cleaned(environment: Mapping[str, str], frozen_home: str | None) -> dict[str
 
 
 def for_engine(environment: Mapping[str, str], frozen_home: str | None, libraries: str | None) -> dict[str, str]:
-    """`cleaned`, and without variables that llama.cpp reads as arguments; `libraries` is a folder to search first."""
+    """`cleaned`, without variables that llama.cpp reads as arguments; `libraries` is a folder to search first."""
     base = cleaned(environment, frozen_home)
     path = ":".join(folder for folder in (libraries, base.get("LD_LIBRARY_PATH")) if folder)
     kept = {name: value for name, value in base.items() if not name.startswith(STEERING) and name not in STEERING_NAMES}
-    return {**kept, "LD_LIBRARY_PATH": path} if path else kept
+    return {**kept, **FIXED, **({"LD_LIBRARY_PATH": path} if path else {})}

@@ -18,6 +18,7 @@ from typing import Any
 from mkllm.runtime.engine.environment import for_engine
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.supervisor import Placer
+from mkllm.runtime.engine.verdict import FROM_OUTSIDE
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.hardware.rank import Choice
 from mkllm.runtime.hardware.tune import NotMeasured
@@ -225,5 +226,7 @@ class Bench:
         return line
 
     def _gone(self, command: str) -> NotMeasured:
-        ending = self._end(self._process)
-        return NotMeasured(f"{self._kernel} {ending} at {command.split()[0]!r}", crashed=self._process.returncode < 0)
+        ending, number = self._end(self._process), -self._process.returncode
+        return NotMeasured(
+            f"{self._kernel} {ending} at {command.split()[0]!r}", crashed=number > 0 and number not in FROM_OUTSIDE
+        )

@@ -3,6 +3,7 @@
 The protocol (lifeline, status lines, embedded weights) is that of spec/launch.md, 3.
 """
 
+import contextlib
 import json
 import os
 import selectors
@@ -25,6 +26,7 @@ IDLE_SECONDS = 0.2
 ASKING_SECONDS = 0.005
 HEALTH_SECONDS = 2.0
 HANG_SECONDS = 120.0
+DUMPED = "0x10"  # core(5), coredump_filter: the headers of its files, none of its memory
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Engine:
         finally:
             os.close(status_far)
             os.close(lifeline_far)
+        _dump_no_memory(self._process.pid)
         self._thread = threading.Thread(target=self._watch, args=(status_end, lifeline_end), name="engine", daemon=True)
         self._thread.start()
 
@@ -243,6 +246,12 @@ class Pulse:
             return False
         before, self._done, self._last = self._done, _done(pid), now
         return bool(before) and before == self._done
+
+
+def _dump_no_memory(pid: int) -> None:
+    """Gigabytes that are written to the disk after a crash, where core dumps are on, would hold up the next start."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/coredump_filter", "w") as file:
+        file.write(DUMPED)
 
 
 def _done(pid: int) -> list[bytes]:

@@ -62,7 +62,7 @@ class Tuner(Protocol):
 class Plan:
     """All that a start needs. With a `tuner`, the order is what it finds, before the first start.
 
-    `crashed` is told of every kernel that is left for the next one, and why.
+    `crashed` is told, once another kernel is ready, of every one that crashed of itself, and how.
     """
 
     order: Order
@@ -102,6 +102,7 @@ class Supervisor:
         self._successor: Engine | None = None
         self._replaced: list[Engine] = []
         self._is_at_once = self._awaited = False
+        self._suspects: list[tuple[Choice, Ending]] = []
         self._restarts = 0
         self._last_failure: str | None = None
         self._error: RuntimeFailure | None = None
@@ -247,9 +248,18 @@ class Supervisor:
             if engine.status.ended and not self._stopped and not engine.stopping:
                 self._follow(engine.status.ended)
                 return
+            if engine.status.ready:
+                self._accuse()
             if engine.status.ready and self._awaited and not self._stopped:
                 self._prepare()
             self._tell()
+
+    def _accuse(self) -> None:
+        """What made other kernels crash does not hurt this one: it was they. Before, it might have been the model."""
+        suspects, self._suspects = self._suspects, []
+        for choice, ending in suspects:
+            if choice is not self._choice:
+                self._plan.crashed(choice, ending.sentence)
 
     def _prepare(self) -> None:
         """The engine serves: the better one is started beside it. If it cannot be, all stays as it is."""
@@ -285,8 +295,8 @@ class Supervisor:
             successor, self._successor = self._successor, None
             threading.Thread(target=successor.stop, args=(3.0,), name="drop", daemon=True).start()
         verdict = judge(ending, self._course, len(self._order.choices))
-        if not isinstance(verdict, RuntimeFailure) and verdict.position != self._course.position:
-            self._plan.crashed(self._choice, ending.sentence)
+        if ending.is_the_kernels_own:
+            self._suspects.append((self._choice, ending))
         if isinstance(verdict, RuntimeFailure):
             self._error = verdict
             self._tell()

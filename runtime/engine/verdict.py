@@ -34,6 +34,14 @@ class Ending:
         return self.signal in FROM_OUTSIDE and not self.hung
 
     @property
+    def is_the_kernels_own(self) -> bool:
+        """It would end so at every launch here, if another kernel does better: an instruction that is not there, or a
+        crash before anybody asked anything. Not by what a request, a full memory or an unreadable file may do too."""
+        if self.signal is None or self.from_outside or self.signal == signal.SIGBUS or OF_MEMORY.search(self.sentence):
+            return False
+        return self.signal == signal.SIGILL or self.ready_seconds is None
+
+    @property
     def no_fault_of_kernel(self) -> bool:
         """It found an error by itself while it started: in its arguments, in files, in the memory that there is."""
         return self.ready_seconds is None and self.status is not None and not self.kernel_refused
@@ -43,8 +51,8 @@ class Ending:
 class Course:
     """Where the ranking stands: `position` of the backend in use, and what has gone wrong since it last served well.
 
-    `strikes` are ends of any kind in a row; of those while starting, `kills` are the ones from outside with this same
-    backend. `served`: some engine of this launch was ready.
+    `strikes` are ends from outside in a row; `kills` are those of them while starting with this same backend. `served`:
+    some engine of this launch was ready.
     """
 
     position: int = 0
@@ -58,7 +66,7 @@ def judge(ending: Ending, course: Course, total: int) -> Course | RuntimeFailure
     course = _counted(ending, course)
     if ending.no_fault_of_kernel:
         return _given_up(ending, course, "no other kernel would help")
-    if course.strikes >= MOST_STRIKES and course.served:
+    if ending.from_outside and course.strikes >= MOST_STRIKES and course.served:
         return _given_up(ending, course, f"{course.strikes} times in a row")
     if ending.from_outside and course.kills <= SAME_AGAIN:
         return course
@@ -73,7 +81,7 @@ def _counted(ending: Ending, course: Course) -> Course:
     starting = ending.ready_seconds is None
     return Course(
         course.position,
-        course.strikes + 1,
+        course.strikes + ending.from_outside,
         course.kills + (starting and ending.from_outside),
         course.served or ending.ready_seconds is not None,
     )

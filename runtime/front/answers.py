@@ -13,7 +13,6 @@ TYPES = {
     404: "not_found_error",
     405: "invalid_request_error",
     413: "invalid_request_error",
-    502: "server_error",
     503: "unavailable_error",
 }
 SERVER = "mkllm"
@@ -46,7 +45,7 @@ def event(path: str, message: str) -> bytes:
         return _event("error", {"type": "error", "error": {"type": "api_error", "message": message}})
     if path.endswith("/responses"):
         return _event("error", {"type": "error", "code": "server_error", "message": message, "param": None})
-    return _event(None, {"error": _error(502, message)})
+    return _event(None, {"error": _error(503, message)})
 
 
 def _error(status: int, message: str) -> dict[str, Any]:

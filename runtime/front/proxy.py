@@ -92,12 +92,12 @@ class Proxy:
             except aiohttp.ClientError:
                 if upload.exceeded:
                     raise TooLarge from None
-                return answers.closing(502, await self._what_happened(snapshot))
+                return answers.closing(503, await self._what_happened(snapshot))
             try:
                 return await self._pass_back(request, answered, snapshot, extra)
             finally:
                 answered.close()
-        return answers.closing(502, "the engine does not answer: try again")
+        return answers.closing(503, "the engine does not answer: try again")
 
     async def _with_prompt(self, request: web.BaseRequest, upload: Upload) -> bytes | None:
         """The whole body with the maker's system prompt, where that is to be added; None: the body is passed on unread.

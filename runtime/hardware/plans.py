@@ -50,7 +50,7 @@ class Plans:
         before = self._read(f"plan-{self.subject}") or {}
         busy = 0 if tuning.lasting else int(before.get("busy", 0)) + 1
         self._write(f"plan-{self.subject}", {"busy": busy, "tuning": dataclasses.asdict(tuning)})
-        for kernel, sentence in tuning.crashed:
+        for kernel, sentence in tuning.crashed if tuning.trials else ():  # where all crash, it may be the model
             self.remember_crash(kernel, sentence)
 
     def crashes(self) -> dict[str, str]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mkllm.runtime.hardware import cpuid
+
 T = TypeVar("T")
 UNLIMITED = 1 << 62
 FAST = 0.6  # big cores of one chip differ by up to a third; the little ones have less than half
@@ -69,15 +71,17 @@ def probe(root: Path = Path("/")) -> Facts:
     no_limit: tuple[int | None, int] = (None, UNLIMITED)
     no_groups: list[_Group] = []
     cpus = look("affinity", lambda: sorted(os.sched_getaffinity(0)), [0])
-    features = look("CPU features", lambda: _cpu_features(root), no_features)
+    listed = look("CPU features", lambda: _cpu_features(root), no_features)
+    own = look("the processor's own word", lambda: _cpuid(os.environ), None)
     total, available = look("memory", lambda: _memory(root), (0, 0))
     groups = look("cgroup", lambda: list(_groups(root)), no_groups)
     limit, free = look("memory limit", lambda: _memory_limit(groups), no_limit)
+    flags, contradiction = _agreed(listed, own)
     facts = Facts(
         machine=os.uname().machine,
-        cpu_vendor=features.vendor,
-        cpu_model=features.model,
-        cpu_flags=features.flags,
+        cpu_vendor=listed.vendor,
+        cpu_model=listed.model,
+        cpu_flags=flags,
         cpus=len(cpus),
         cores=look("cores", lambda: _cores(root, cpus), len(cpus)),
         fast_cores=look("fast cores", lambda: _fast_cores(root, cpus), None),
@@ -89,14 +93,40 @@ def probe(root: Path = Path("/")) -> Facts:
         memory_available=max(0, min(available, free)),
         memory_limit=limit,
     )
-    return _played(dataclasses.replace(facts, notes=tuple(notes)), os.environ.get("MKLLM_PROBE"))
+    return _played(dataclasses.replace(facts, notes=(*notes, *contradiction)), os.environ.get("MKLLM_PROBE"))
 
 
 @dataclass(frozen=True)
 class _Features:
+    """What /proc/cpuinfo says; `x86`: it is that of an x86 processor."""
+
     vendor: str
     model: str
     flags: frozenset[str]
+    x86: bool = False
+
+
+def _cpuid(environment: Mapping[str, str]) -> frozenset[str] | None:
+    """What the processor that runs this program says of itself, as the entry read it; None without an entry."""
+    text = environment.get(cpuid.VARIABLE)
+    return None if text is None else cpuid.features(text)
+
+
+def _agreed(listed: _Features, own: frozenset[str] | None) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The features that may be used, and a note where the kernel's list is not of this processor.
+
+    Both must name a feature: the kernel leaves out what it has switched off; the processor, what the machine around the
+    kernel's list has and an emulator or a virtual machine does not give. A list of another kind of machine (an emulated
+    program sees the real one's), or none, counts for nothing.
+    """
+    if own is None:
+        return listed.flags, ()
+    if not listed.x86:
+        return own, ("/proc/cpuinfo lists no features of this processor: its own word (CPUID) is taken",)
+    denied = sorted(listed.flags & cpuid.FEATURES.keys() - own)
+    if not denied:
+        return listed.flags, ()
+    return listed.flags - set(denied), (f"/proc/cpuinfo lists {', '.join(denied)}, the processor itself does not",)
 
 
 def _cpu_features(root: Path) -> _Features:
@@ -116,7 +146,9 @@ def _cpu_features(root: Path) -> _Features:
         raise ValueError("no flags in /proc/cpuinfo")
     vendor, part = values.get("CPU implementer"), values.get("CPU part")
     name = values.get("model name") or (f"ARM implementer {vendor}, part {part}" if vendor else "unknown")
-    return _Features(values.get("vendor_id") or vendor or "unknown", name, frozenset(flags.split()))
+    return _Features(
+        values.get("vendor_id") or vendor or "unknown", name, frozenset(flags.split()), x86="flags" in values
+    )
 
 
 def _cores(root: Path, cpus: Sequence[int]) -> int:

@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+
+from mkllm.builder.kit import toolchain
+from mkllm.builder.process import run
 
 STOP_SECONDS = 15
 
@@ -58,6 +61,7 @@ class Server:
 
 
 Serve = Callable[..., contextlib.AbstractContextManager[Server]]
+Compile = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -81,13 +85,20 @@ def demo(mkllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
-    """`serve(artifact, *args, env=…)`: a context in which the artifact serves on a free port."""
+    """`serve(artifact, *args, env=…)`: a context in which the artifact serves on a free port. `through` are the words
+    of a program that runs it."""
 
     @contextlib.contextmanager
-    def serving(artifact: Path, *args: str, env: dict[str, str] | None = None, wait: bool = True) -> Iterator[Server]:
+    def serving(
+        artifact: Path,
+        *args: str,
+        env: dict[str, str] | None = None,
+        wait: bool = True,
+        through: Sequence[str | Path] = (),
+    ) -> Iterator[Server]:
         port = free_port()
         output = tmp_path_factory.mktemp("served") / "output.txt"
-        words = [str(artifact), "--no-browser", "--port", str(port), *args]
+        words = [*through, str(artifact), "--no-browser", "--port", str(port), *args]
         with (
             output.open("wb") as file,
             subprocess.Popen(
@@ -110,6 +121,19 @@ def demo_server(demo: Path, serve: Serve) -> Iterator[Server]:
     """One server of the demo artifact for all tests that only ask it things."""
     with serve(demo) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Compile:
+    """`compile_c(source, name, *flags)`: what the kit's own compiler makes of a C file, for the oldest x86-64."""
+
+    def compiled(source: Path, name: str, *flags: str | Path) -> Path:
+        target = tmp_path_factory.mktemp("compiled") / name
+        words = [toolchain.find_zig(), "cc", "-target", toolchain.TARGETS["linux-x86_64"], "-O1", "-Wall", "-Werror"]
+        run([*words, *flags, source, "-o", target], env=toolchain.environment())
+        return target
+
+    return compiled
 
 
 def free_port() -> int:

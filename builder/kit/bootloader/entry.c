@@ -87,7 +87,7 @@ static void forget_outer(void)
 {
     static const char *const names[] = {
         "PYINSTALLER_RESET_ENVIRONMENT", "PYINSTALLER_STRICT_UNPACK_MODE", "PYINSTALLER_SUPPRESS_SPLASH_SCREEN",
-        "_PYI_SPLASH_IPC", "_PYI_LINUX_PROCESS_NAME", "MKLLM_GUARDIAN_FD",
+        "_PYI_SPLASH_IPC", "_PYI_LINUX_PROCESS_NAME", "MKLLM_GUARDIAN_FD", "MKLLM_CPUID",
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unsetenv(names[i]);
@@ -95,7 +95,7 @@ static void forget_outer(void)
 
 static void hand_over(const struct file *file, const struct home *home)
 {
-    char archive[PATH_MAX];
+    char archive[PATH_MAX], cpu[64];
     forget_outer();
     set("_PYI_ARCHIVE_FILE", "%s", entry_realpath("/proc/self/exe", archive));
     set("_PYI_PARENT_PROCESS_LEVEL", "0"); /* as its child, extracted for: the main process */
@@ -105,6 +105,8 @@ static void hand_over(const struct file *file, const struct home *home)
     set("MKLLM_HOME_KIND", "%s", home->kind);
     if (home->guardian >= 0)
         set("MKLLM_GUARDIAN_FD", "%d", home->guardian);
+    if (cpu_describe(cpu, sizeof cpu))
+        set("MKLLM_CPUID", "%s", cpu);
 }
 
 int main(int argc, char **argv)

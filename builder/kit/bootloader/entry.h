@@ -123,6 +123,10 @@ bool signals_pending(void);
 int signals_next(void);
 _Noreturn void signals_end_as(int status);
 
+/* -- cpu.c ------------------------------------------------------------------------------------------------------------- */
+
+bool cpu_describe(char *text, size_t size);
+
 /* -- loader.c ---------------------------------------------------------------------------------------------------------- */
 
 int loader_run(int argc, char **argv);

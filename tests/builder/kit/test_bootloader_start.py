@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from mkllm.builder.kit.variants import host_flags
+from mkllm.runtime.hardware import cpuid
+
 LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 
 
@@ -49,6 +52,13 @@ def test_children_are_heeded_though_they_were_ignored(sandbox: Any) -> None:
     for home in (str(sandbox.home), str(sandbox.home), None):  # the first makes the home, the second finds it
         ignored = json.loads(sandbox.run(words=words, HOME=home).stdout)["ignored"]
         assert signal.SIGCHLD not in ignored and signal.SIGHUP in ignored
+
+
+def test_the_processor_is_asked_itself(sandbox: Any) -> None:
+    """It has at least what the kernel has left switched on; what an outer program left counts for nothing."""
+    for outer in ({}, {"MKLLM_CPUID": "0,0,0,0,0,0"}):
+        seen = json.loads(sandbox.run("facts", **outer).stdout)
+        assert cpuid.features(seen["env"]["MKLLM_CPUID"]) >= host_flags() & cpuid.FEATURES.keys()
 
 
 @pytest.mark.parametrize("home", ["kept", None])

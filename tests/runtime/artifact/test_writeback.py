@@ -13,7 +13,7 @@ def _asked(path: Path, monkeypatch, stretches: list[tuple[int, int]]) -> list[tu
 
         def begin(descriptor, start, length, flags):
             assert (descriptor, flags) == (file.fileno(), 2)
-            asked.append((start.value, length.value))
+            asked.append((start, length))
 
         monkeypatch.setattr(writeback, "_begin", begin)
         for at, size in stretches:

@@ -80,6 +80,15 @@ def test_failures_are_one_sentence_and_a_code(fake_artifact, run, played, words,
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 
+def test_an_engine_that_dies_before_its_answer_is_followed_by_the_next(fake_artifact, run, played):
+    done = run(fake_artifact, "-p", "segfault")
+    *notes, last = done.stderr.splitlines()
+    assert done.returncode == 41 and done.stdout == "" and len(notes) == 2
+    assert notes[0].startswith("note: the engine with cpu-haswell was ended by SIGSEGV while it served")
+    assert notes[0].endswith("; asked again with cpu-sse42")
+    assert "cpu-x64 was ended by SIGSEGV" in last and "no other kernel is left" in last
+
+
 def test_the_kernel_can_be_named(fake_artifact, run, played):
     answer = json.loads(run(fake_artifact, "-p", "hi", "--kernel", "cpu-sse42", "--json").stdout)
     assert answer["kernel"] == "cpu-sse42"

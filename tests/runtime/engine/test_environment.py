@@ -28,6 +28,7 @@ def test_nothing_steers_the_engine():
     assert for_engine({**steering, "PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0"}, None, None) == {
         "PATH": "/bin",
         "CUDA_VISIBLE_DEVICES": "0",
+        "GGML_NO_BACKTRACE": "1",
     }
 
 

@@ -278,6 +278,14 @@ def test_a_failure_to_place_is_raised_at_once(supervisor):
         supervisor(placer=Broken()).start()
 
 
+def test_a_crash_does_not_write_the_engines_memory_to_the_disk(supervisor):
+    one = supervisor()
+    one.start()
+    now = one.wait_ready(SECONDS)
+    assert int(Path(f"/proc/{now.pid}/coredump_filter").read_text(), 16) == 0x10
+    assert int(Path("/proc/self/coredump_filter").read_text(), 16) != 0x10
+
+
 def test_the_engine_is_not_in_our_process_group(supervisor):
     one = supervisor()
     one.start()

@@ -10,6 +10,7 @@ from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.log import Logging
 from mkllm.runtime.engine.supervisor import MEASURING
+from mkllm.runtime.errors import EngineUnusable
 from mkllm.runtime.home import Home
 from mkllm.runtime.session import start_session
 
@@ -102,6 +103,14 @@ def test_a_kernel_that_crashes_while_it_starts_is_remembered(cache, misbehaviour
     misbehaviour(start={"libggml-cpu-haswell.so": "SIGSEGV"})
     ready, _ = launched(OFF)
     assert (ready.kernel, ready.restarts) == ("cpu-sse42", 0)
+
+
+def test_a_crash_that_no_kernel_survives_is_no_kernels_fault(cache, misbehaviour):
+    misbehaviour(start={"*": "SIGSEGV"})
+    with pytest.raises(EngineUnusable, match="no other kernel is left"):
+        launched(OFF)
+    misbehaviour()
+    assert launched(OFF)[0].kernel == "cpu-haswell"
 
 
 def test_when_everything_has_crashed_everything_is_tried_again(cache, misbehaviour):

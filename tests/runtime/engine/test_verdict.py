@@ -54,6 +54,15 @@ def test_a_crash_while_serving_moves_on():
     assert isinstance(course, Course) and (course.position, course.served) == (1, True)
 
 
+def test_crashes_while_serving_go_through_all_kernels():
+    """What an emulator lists and cannot do may be in the first seven; each is found out in the first real request."""
+    course, positions = Course(), []
+    while isinstance(course, Course):
+        positions.append(course.position)
+        course = judge(ended(signal.SIGILL, ready=1.0), course, 14)
+    assert positions == list(range(14)) and isinstance(course, EngineDied)
+
+
 def test_a_crash_of_the_last_kernel_is_the_end():
     assert isinstance(judge(ended(signal.SIGSEGV, ready=100.0), Course(2), 3), EngineDied)
 
@@ -82,6 +91,25 @@ def test_a_module_that_cannot_be_loaded_moves_on_through_all():
 def test_an_error_while_serving_moves_on():
     course = judge(ended(status=1, ready=1.0), Course(), 14)
     assert isinstance(course, Course) and course.position == 1
+
+
+@pytest.mark.parametrize(
+    ("ending", "own"),
+    [
+        (ended(signal.SIGILL), True),
+        (ended(signal.SIGILL, ready=100.0), True),
+        (ended(signal.SIGSEGV), True),
+        (ended(signal.SIGKILL, hung=True), True),
+        (ended(signal.SIGSEGV, ready=100.0), False),
+        (ended(signal.SIGABRT, ready=100.0), False),
+        (ended(signal.SIGABRT, words="terminate called: std::bad_alloc"), False),
+        (ended(signal.SIGBUS), False),
+        (ended(signal.SIGKILL), False),
+        (ended(status=2, kernel_refused=True), False),
+    ],
+)
+def test_what_is_a_kernels_own_fault(ending, own):
+    assert ending.is_the_kernels_own == own
 
 
 def test_one_that_hung_moves_on():

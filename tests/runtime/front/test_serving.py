@@ -106,7 +106,7 @@ def test_a_stop_ends_streams_with_an_event(start: Any) -> None:
 def test_the_engines_death_is_told_and_mended(start: Any) -> None:
     with start() as front:
         died = front.ask("/die", "POST", b"x")
-        assert died.status == 502 and "SIGKILL" in died.json["error"]["message"]
+        assert died.status == 503 and "SIGKILL" in died.json["error"]["message"]
         front.wait_ready()
         health = front.health()
         assert health["engine"]["restarts"] == 1 and "SIGKILL" in health["engine"]["last_failure"]
@@ -149,7 +149,7 @@ def test_another_answer_that_the_engine_leaves_is_cut(start: Any) -> None:
 
 def test_a_request_during_the_restart_waits_for_it(start: Any) -> None:
     with start(engine={"load_seconds": 1}) as front:
-        assert front.ask("/die").status == 502
+        assert front.ask("/die").status == 503
         assert front.ask("/echo", "POST", b"patience").json["body"] == "patience"
 
 

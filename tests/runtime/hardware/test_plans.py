@@ -61,6 +61,11 @@ def test_what_was_measured_on_a_busy_machine_is_measured_again_a_few_times(memor
     assert memory().recall() == TUNING
 
 
+def test_where_nothing_could_be_measured_no_kernel_is_blamed(memory):
+    memory().remember(replace(TUNING, trials=(), crashed=(("cpu-zen4", "it was ended by SIGILL"),)))
+    assert memory().crashes() == {}
+
+
 def test_crashes_are_of_the_machine_and_the_kit_not_of_the_model(memory):
     memory().remember(replace(TUNING, crashed=(("cpu-zen4", "it was ended by SIGILL"),)))
     day = time.strftime("%Y-%m-%d")
