@@ -223,8 +223,20 @@ private:
         }
     }
 
-    // A pool of threads like the one that the server has.
+    // A pool of threads like the one that the server has. The backend looks at the one before when it gets another, so
+    // each is kept as long as the context.
     void attach() {
+        auto found = pools_.find(threads_);
+        if (found == pools_.end()) {
+            found = pools_.emplace(threads_, new_pool()).first;
+        }
+        llama_set_n_threads(context_.get(), threads_, threads_);
+        llama_attach_threadpool(context_.get(), found->second.get(), nullptr);
+    }
+
+    using pool = std::unique_ptr<ggml_threadpool, void (*)(ggml_threadpool *)>;
+
+    pool new_pool() const {
         auto * cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
         auto * reg = cpu ? ggml_backend_dev_backend_reg(cpu) : nullptr;
         if (!reg) {
@@ -232,16 +244,12 @@ private:
         }
         const auto make = (decltype(ggml_threadpool_new) *) ggml_backend_reg_get_proc_address(reg, "ggml_threadpool_new");
         const auto free = (decltype(ggml_threadpool_free) *) ggml_backend_reg_get_proc_address(reg, "ggml_threadpool_free");
-        llama_detach_threadpool(context_.get());
-        pool_.reset();
         ggml_threadpool_params params;
         ggml_threadpool_params_init(&params, threads_);
-        pool_ = { make(&params), free };
-        llama_set_n_threads(context_.get(), threads_, threads_);
-        llama_attach_threadpool(context_.get(), pool_.get(), nullptr);
+        return { make(&params), free };
     }
 
-    std::unique_ptr<ggml_threadpool, void (*)(ggml_threadpool *)> pool_{ nullptr, [](ggml_threadpool *) {} };
+    std::map<int, pool>                          pools_;  // before the context, so that they outlive it
     std::unique_ptr<llama_model, free_model>     model_;
     std::unique_ptr<llama_context, free_context> context_;
     std::vector<std::unique_ptr<neighbour>>      neighbours_;
