@@ -2,9 +2,9 @@
 
 Usage: python tests/bench/tuning.py [--rounds N] [--kernels N] [--neighbours N] MODEL.gguf...
 
-All contestants run the whole model, with the engine of the current kit: in every round each runs once, in turning order,
-and the medians are compared. The choice itself was measured on a slice of the model, within three seconds. With
-neighbours, that many processes burn time meanwhile, during the tuning too.
+All contestants run the whole model, with the engine of the current kit: in every round each runs once, in turning
+order, and the medians are compared. The choice itself was measured on a slice of the model, within three seconds.
+With neighbours, that many processes burn time meanwhile, during the tuning too.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from mkllm.runtime.hardware.settings import Settings, Settled, Trial, Tuning
 from mkllm.runtime.hardware.tune import tune
 
 CHOSEN, DEFAULTS = "chosen here", "llama-server's defaults"
-PROMPT, GENERATE_MS, DEPTH = 128, 1500, 0
+PROMPT, GENERATE_MS = 128, 1500
+COLUMNS = ["", "prompt", "generation", "turn", "of the best"]
 
 
 @dataclass(frozen=True)
@@ -131,14 +132,12 @@ def main() -> None:
             tuning, samples = measured(model, told.rounds, told.kernels)
         beside = f", beside {told.neighbours} busy neighbours" if told.neighbours else ""
         text = (
-            f"Whole model, tokens a second of a prompt of {PROMPT} and of generation, medians of {told.rounds} rounds in turn{beside}; "
-            "a turn reads 512 tokens and writes 256; the last column is the speed of a turn against the best. "
-            f"The choice took {tuning.seconds:.1f} s: {tuning.settings}. Notes: {'; '.join(tuning.notes) or 'none'}."
+            f"Whole model, tokens a second of a prompt of {PROMPT} and of generation, medians of {told.rounds} rounds in "
+            f"turn{beside}; a turn reads 512 tokens and writes 256; the last column is the speed of a turn against the "
+            f"best. The choice took {tuning.seconds:.1f} s: {tuning.settings}. Notes: {'; '.join(tuning.notes) or 'none'}."
         )
-        name = f"tuning-{model.stem}" + ("-busy" if told.neighbours else "")
-        report(
-            name, f"Tuning of {model.stem}", text, ["", "prompt", "generation", "turn", "of the best"], rows(samples)
-        )
+        name = model.stem + ("-busy" if told.neighbours else "")
+        report(f"tuning-{name}", f"Tuning of {model.stem}", text, COLUMNS, rows(samples))
 
 
 if __name__ == "__main__":
