@@ -78,6 +78,7 @@ class Engine:
         words = [str(self._placed.program), *arguments, "--host", self.host]
         environment = {
             **for_engine(os.environ, frozen_home, str(self._placed.libraries) if self._placed.libraries else None),
+            **self._placed.environment,
             "LLAMA_API_KEY": self.key,
             "MKLLM_EMBEDDED": self._weights.as_variable(MODEL),
             "MKLLM_BACKENDS": ":".join(str(module) for module in self._placed.modules),
