@@ -1,4 +1,4 @@
-"""Reads how the engine lists GPUs when it is told to say all that it knows; starts nothing."""
+"""Reads how the engine lists GPUs, and what their driver said before; starts nothing."""
 
 import re
 from collections.abc import Mapping, Sequence

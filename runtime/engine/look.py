@@ -24,12 +24,12 @@ from mkllm.runtime.hardware.devices import GPU_BACKENDS, GpuBackend, Look
 SECONDS = 5.0
 KILLED_SECONDS = 1.0
 NOT_STARTED = 126  # as a shell says it
-WORDS = ("serve", "-lv", "9", "--list-devices")
+# Of the engine's programs the one that says all that it hears from a driver, and says it before it ends.
+WORDS = ("bench", "--list-devices")
 MISSING = re.compile(r"(\S+): cannot open shared object file")
 NOT_LOADED = re.compile(r"failed to load [^:]+: (.+)")
 OLD = "Vulkan 1.2 required"
 NO_DRIVER = "ggml_backend_init returned NULL"  # with its loader, but without a driver, the backend does not even begin
-STAMP = re.compile(r"^[\d.]+ [A-Z] ")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _trouble(answer: _Answer) -> str:
         return f"its module cannot be loaded: {shown(refused[1])!r:.300}"
     if NO_DRIVER in answer.words:
         return "no driver that works is there"
-    lines = [STAMP.sub("", line).strip() for line in answer.words.splitlines() if line.strip()]
+    lines = [line.strip() for line in answer.words.splitlines() if line.strip()]
     said = shown(lines[-1])[:200] if lines else "nothing"
     how = "what it said is no list of devices" if answer.code == 0 else f"it ended with status {answer.code}"
     return f"{how}: {said!r}"

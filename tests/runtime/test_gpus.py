@@ -93,6 +93,14 @@ def test_a_file_without_a_backend_for_gpus_starts_nothing_to_look(here, fake_art
     assert ready.kernel == "cpu-haswell" and notes == ()
 
 
+def test_a_file_without_a_backend_for_gpus_imports_nothing_for_them(here, fake_artifact, run):
+    words = run(fake_artifact, "info", env={"PYTHONPROFILEIMPORTTIME": "1"}).stderr
+    imported = {line.rpartition("|")[2].strip() for line in words.splitlines()}
+    assert "mkllm.runtime.hardware.rank" in imported
+    gpu_only = {f"mkllm.runtime.{name}" for name in ("hardware.devices", "hardware.offload", "engine.look")}
+    assert not gpu_only & imported
+
+
 def test_a_model_too_large_for_the_machine_alone(here, played, misbehaviour):
     misbehaviour(devices=GPU)
     played.write_text(json.dumps({**HASWELL, "memory_total": 64 << 20, "memory_available": 60 << 20}))
