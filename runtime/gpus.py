@@ -15,7 +15,7 @@ from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.variants import GPUS
 
 if TYPE_CHECKING:
-    from mkllm.runtime.hardware.offload import Load
+    from mkllm.runtime.hardware.offload import Burden
 
 
 def has_gpu_backend(artifact: Artifact) -> bool:
@@ -35,14 +35,14 @@ def see_gpus(facts: Facts, artifact: Artifact, modules: Modules, frozen_home: st
     return replace(facts, gpus=(*facts.gpus, *look(wanted, modules.place_backends, frozen_home)))
 
 
-def gpu_load(artifact: Artifact, facts: Facts, fitted: Fit | None, options: EngineOptions) -> "Load | None":
+def gpu_burden(artifact: Artifact, facts: Facts, fitted: Fit | None, options: EngineOptions) -> "Burden | None":
     """What there is to put on GPUs of the model as it was fitted (None: it could not be); None if none were seen."""
     if not facts.gpus:
         return None
-    from mkllm.runtime.hardware.offload import load_of
+    from mkllm.runtime.hardware.offload import burden_of
 
     manifest = artifact.manifest
-    return load_of(manifest.model, artifact.member(WEIGHTS).size, fitted, asked_of_gpus(manifest, options))
+    return burden_of(manifest.model, artifact.member(WEIGHTS).size, fitted, asked_of_gpus(manifest, options))
 
 
 def with_gpu_memory(facts: Facts) -> Facts | None:

@@ -12,7 +12,7 @@ from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Weights
 from mkllm.runtime.engine.supervisor import Order, Plan, Supervisor, Tuner
 from mkllm.runtime.errors import EngineUnusable, TooLittleMemory
-from mkllm.runtime.gpus import gpu_load, has_gpu_backend, see_gpus, with_gpu_memory
+from mkllm.runtime.gpus import gpu_burden, has_gpu_backend, see_gpus, with_gpu_memory
 from mkllm.runtime.hardware.fit import Fit, fit
 from mkllm.runtime.hardware.plans import Plans, plans
 from mkllm.runtime.hardware.probe import Facts, probe
@@ -62,8 +62,8 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
         known = plans_of(artifact, home, facts, settled, kernel)
         if options.tune == "full":
             known.forget()
-        load = gpu_load(artifact, facts, fitted, options)
-        ranking = rank(facts, artifact.manifest.backends, kernel, known.crashes(), load)
+        burden = gpu_burden(artifact, facts, fitted, options)
+        ranking = rank(facts, artifact.manifest.backends, kernel, known.crashes(), burden)
         _expect_kernel(ranking, kernel)
         launch = _Launch(artifact, home, facts, options, fitted, settled, known)
         engine = Supervisor(launch.plan(ranking, Log(logging)))

@@ -10,7 +10,7 @@ from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.errors import TooLittleMemory
-from mkllm.runtime.gpus import gpu_load
+from mkllm.runtime.gpus import gpu_burden
 from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import Ranking, rank
@@ -35,8 +35,8 @@ def run(path: str, as_json: bool) -> int:
     with open_artifact(path) as artifact:
         manifest, facts = artifact.manifest, look_around(artifact)
         fitted = _fit(artifact, facts)
-        load = gpu_load(artifact, facts, fitted if isinstance(fitted, Fit) else None, EngineOptions())
-        ranking = rank(facts, manifest.backends, load=load)
+        burden = gpu_burden(artifact, facts, fitted if isinstance(fitted, Fit) else None, EngineOptions())
+        ranking = rank(facts, manifest.backends, burden=burden)
         seen = Seen(manifest, facts, ranking, fitted, fit_threads(artifact, facts), artifact.size)
     if as_json:
         print(json.dumps(as_object(seen), indent=2, ensure_ascii=False))

@@ -19,6 +19,7 @@ from mkllm.runtime.engine.environment import for_engine
 from mkllm.runtime.engine.log import Log
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.verdict import FROM_OUTSIDE, Ending
+from mkllm.runtime.hardware.variants import GPUS
 
 MODEL = "model.gguf"
 IDLE_SECONDS = 0.2
@@ -213,6 +214,7 @@ class Engine:
             status=None if number else returncode,
             hung=self._hung,
             kernel_refused=self.status.kernel_refused,
+            on_gpu=self.kernel in GPUS,
             ready_seconds=None if self._ready_at is None else time.monotonic() - self._ready_at,
         )
 

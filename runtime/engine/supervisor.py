@@ -286,7 +286,8 @@ class Supervisor:
             successor, self._successor = self._successor, None
             threading.Thread(target=successor.stop, args=(3.0,), name="drop", daemon=True).start()
         verdict = judge(ending, self._course, len(self._order.choices))
-        if not isinstance(verdict, RuntimeFailure) and verdict.position != self._course.position:
+        is_left = not isinstance(verdict, RuntimeFailure) and verdict.position != self._course.position
+        if is_left and ending.will_happen_again:
             self._plan.crashed(self._choice, ending.sentence)
         if isinstance(verdict, RuntimeFailure):
             self._error = verdict

@@ -19,7 +19,7 @@ EVERY_LAYER = 999
 
 
 @dataclass(frozen=True)
-class Load:
+class Burden:
     """What there is to put on GPUs, in bytes: all `weights`, of which a layer has at most `layer`; `caches` of all
     layers; `buffers` for each GPU. `layers` 0: nobody knows how many, so it is all or nothing.
 
@@ -55,10 +55,10 @@ class Offload:
         return "--device", ",".join(device.name for device in self.devices), "--n-gpu-layers", str(layers)
 
 
-def load_of(model: Model, weights: int, fit: Fit | None, asked: tuple[int | None, tuple[str, ...] | None]) -> Load:
-    """The load of a model that was fitted (None: it could not be); `asked`: layers and devices of the user's."""
+def burden_of(model: Model, weights: int, fit: Fit | None, asked: tuple[int | None, tuple[str, ...] | None]) -> Burden:
+    """The burden of a model that was fitted (None: it could not be); `asked`: layers and devices of the user's."""
     caches, buffers = (fit.caches, fit.buffers) if fit else (0, 0)
-    return Load(weights, model.layers, model.layer_bytes, caches, buffers, *asked)
+    return Burden(weights, model.layers, model.layer_bytes, caches, buffers, *asked)
 
 
 def with_gpu_memory(facts: Facts) -> Facts | None:
@@ -76,29 +76,29 @@ def with_gpu_memory(facts: Facts) -> Facts | None:
     )
 
 
-def offload(load: Load, devices: Sequence[Device], facts: Facts, by_name: bool = False) -> Offload | str:
+def offload(burden: Burden, devices: Sequence[Device], facts: Facts, by_name: bool = False) -> Offload | str:
     """The best use of a backend's devices, or in words why there is none. `by_name`: a software renderer will do."""
-    usable = _usable(load, devices, by_name)
+    usable = _usable(burden, devices, by_name)
     if isinstance(usable, str):
         return usable
-    if load.asked_layers is not None:
-        return Offload(usable[:1], min(load.asked_layers - 1, load.layers), load.layers)
-    best = max((_filled(load, group, facts) for group in _groups(usable)), key=lambda found: found.layers)
+    if burden.asked_layers is not None:
+        return Offload(usable[:1], min(burden.asked_layers - 1, burden.layers), burden.layers)
+    best = max((_filled(burden, group, facts) for group in _groups(usable)), key=lambda found: found.layers)
     if best.layers > 0 or best.whole:
         return best
     return f"{gibibytes(_room(usable[0], facts))} free on {usable[0].title} hold no layer of the model"
 
 
-def _usable(load: Load, devices: Sequence[Device], by_name: bool) -> tuple[Device, ...] | str:
+def _usable(burden: Burden, devices: Sequence[Device], by_name: bool) -> tuple[Device, ...] | str:
     """Best first: discrete ones before integrated ones, and of each the one with the most free memory."""
-    if load.asked_devices == (NO_DEVICE,) or load.asked_layers == 0:
+    if burden.asked_devices == (NO_DEVICE,) or burden.asked_layers == 0:
         return "no layers on GPUs were asked for"
     if not devices:
         return "no GPU with a driver is there"
-    asked = [device for device in devices if load.asked_devices is None or device.name in load.asked_devices]
+    asked = [device for device in devices if burden.asked_devices is None or device.name in burden.asked_devices]
     if not asked:
-        return f"{','.join(load.asked_devices or ())!r} was asked for, it has {', '.join(d.name for d in devices)}"
-    real = [device for device in asked if device.kind != SOFTWARE or by_name or load.asked_devices]
+        return f"{','.join(burden.asked_devices or ())!r} was asked for, it has {', '.join(d.name for d in devices)}"
+    real = [device for device in asked if device.kind != SOFTWARE or by_name or burden.asked_devices]
     if not real:
         return f"{asked[0].title} is a software renderer"
     return tuple(sorted(real, key=lambda device: (KINDS.index(device.kind), -device.memory_free)))
@@ -110,16 +110,16 @@ def _groups(devices: tuple[Device, ...]) -> Sequence[tuple[Device, ...]]:
     return [devices[:1], together] if len(together) > 1 else [devices[:1]]
 
 
-def _filled(load: Load, devices: tuple[Device, ...], facts: Facts) -> Offload:
+def _filled(burden: Burden, devices: tuple[Device, ...], facts: Facts) -> Offload:
     """As many layers as fit; -1 where nothing is known of layers, and not all fits."""
-    room = sum(_room(device, facts) - load.buffers for device in devices)
-    if load.weights + load.caches <= room:
-        return Offload(devices, load.layers, load.layers)
-    if not load.layers:
+    room = sum(_room(device, facts) - burden.buffers for device in devices)
+    if burden.weights + burden.caches <= room:
+        return Offload(devices, burden.layers, burden.layers)
+    if not burden.layers:
         return Offload(devices, -1, 0)
-    beside = max(0, load.weights - load.layers * load.layer)  # the output, which comes first, and what stays here
-    each = max(1, load.layer + load.caches // load.layers)
-    return Offload(devices, max(0, min(load.layers - 1, (room - beside) // each)), load.layers)
+    beside = max(0, burden.weights - burden.layers * burden.layer)  # the output, which comes first, and what stays here
+    each = max(1, burden.layer + burden.caches // burden.layers)
+    return Offload(devices, max(0, min(burden.layers - 1, (room - beside) // each)), burden.layers)
 
 
 def _room(device: Device, facts: Facts) -> int:

@@ -9,7 +9,7 @@ from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.variants import GPUS, VARIANTS, Variant
 
 if TYPE_CHECKING:
-    from mkllm.runtime.hardware.offload import Load, Offload
+    from mkllm.runtime.hardware.offload import Burden, Offload
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,19 @@ def rank(
     backends: Sequence[Backend],
     only: str | None = None,
     crashed: Mapping[str, str] | None = None,
-    load: "Load | None" = None,
+    burden: "Burden | None" = None,
 ) -> Ranking:
     """Order the artifact's `backends` for the machine of `facts`; `only` (a name) rejects all others.
 
     `crashed` kernels (with how) are left out as long as another is there, and this one was not asked for by name.
-    GPUs come first; `load` is what of the model they would have to hold.
+    GPUs come first; `burden` is what of the model they would have to hold.
     """
-    found = _rank(facts, backends, only, {} if only else crashed or {}, load)
-    return found if found.choices or not crashed else _rank(facts, backends, only, {}, load)
+    found = _rank(facts, backends, only, {} if only else crashed or {}, burden)
+    return found if found.choices or not crashed else _rank(facts, backends, only, {}, burden)
 
 
 def _rank(
-    facts: Facts, backends: Sequence[Backend], only: str | None, crashed: Mapping[str, str], load: "Load | None"
+    facts: Facts, backends: Sequence[Backend], only: str | None, crashed: Mapping[str, str], burden: "Burden | None"
 ) -> Ranking:
     gpus = [backend for name in GPUS for backend in backends if backend.name == name]
     rest = [backend for backend in backends if backend.name not in GPUS]
@@ -94,7 +94,7 @@ def _rank(
     found = [
         Rejection(backend.name, f"skipped, {crashed[backend.name]}")
         if backend.name in crashed
-        else _gpu(facts, backend, beside, only, load)
+        else _gpu(facts, backend, beside, only, burden)
         for backend in gpus
     ]
     choices = [item for item in found if isinstance(item, Choice)]
@@ -103,11 +103,11 @@ def _rank(
 
 
 def _gpu(
-    facts: Facts, backend: Backend, cpu: Sequence[Choice], only: str | None, load: "Load | None"
+    facts: Facts, backend: Backend, cpu: Sequence[Choice], only: str | None, burden: "Burden | None"
 ) -> Choice | Rejection:
     """With the best of the CPU's beside it, which computes what is not on the GPU. Most files have no such backend, and
     do not wait for what is imported here."""
-    from mkllm.runtime.hardware.offload import Load, gibibytes, offload
+    from mkllm.runtime.hardware.offload import Burden, gibibytes, offload
 
     look = next((look for look in facts.gpus if look.backend == backend.name), None)
     if only not in (None, backend.name):
@@ -116,7 +116,7 @@ def _gpu(
         return Rejection(backend.name, "skipped, this machine's GPUs were not looked at")
     if not cpu:
         return Rejection(backend.name, "skipped, no kernel for the CPU runs beside it")
-    use = look.trouble or offload(load or Load(), look.devices, facts, by_name=only == backend.name)
+    use = look.trouble or offload(burden or Burden(), look.devices, facts, by_name=only == backend.name)
     if isinstance(use, str):
         return Rejection(backend.name, f"skipped, {use}")
     title = ", and ".join(f"{device.title}, {gibibytes(device.memory_total)}" for device in use.devices)

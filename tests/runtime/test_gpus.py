@@ -60,6 +60,19 @@ def test_a_module_that_the_engine_cannot_load_falls_to_the_cpu(here, misbehaviou
     assert launched()[0].kernel == "cpu-haswell"
 
 
+def test_a_gpu_that_has_too_little_memory_after_all_falls_to_the_cpu(here, misbehaviour):
+    """The engine ends by itself then, which for a kernel of the CPU would be the end of the launch."""
+    misbehaviour(devices=GPU, start={"libggml-vulkan.so": "exit 1"})
+    ready, _, _ = launched()
+    assert ready.kernel == "cpu-haswell" and "vulkan ended with status 1" in ready.last_failure
+
+
+def test_what_is_wrong_with_the_words_is_said_by_the_last_kernel(here, misbehaviour):
+    misbehaviour(devices=GPU)
+    with pytest.raises(EngineUnusable, match="with cpu-haswell ended with status 1 .*no other kernel would help"):
+        launched(extra=("--wrong",))
+
+
 def test_a_driver_that_crashes_when_it_is_looked_at_costs_a_sentence(here, misbehaviour):
     misbehaviour(devices="SIGSEGV")
     ready, notes, _ = launched()

@@ -87,3 +87,11 @@ def test_an_error_while_serving_moves_on():
 def test_one_that_hung_moves_on():
     course = judge(ended(signal.SIGKILL, hung=True), Course(), 3)
     assert isinstance(course, Course) and course.position == 1
+
+
+def test_an_error_on_a_gpu_moves_on_and_may_not_happen_again():
+    on_gpu = ended(status=1, on_gpu=True)
+    course = judge(on_gpu, Course(), 3)
+    assert isinstance(course, Course) and course.position == 1
+    assert not on_gpu.will_happen_again and ended(status=1).will_happen_again
+    assert ended(signal.SIGSEGV, on_gpu=True).will_happen_again

@@ -10,7 +10,7 @@ import pytest
 
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.hardware.devices import KINDS, Device, Look
-from mkllm.runtime.hardware.offload import Load, gibibytes, with_gpu_memory
+from mkllm.runtime.hardware.offload import Burden, gibibytes, with_gpu_memory
 from mkllm.runtime.hardware.probe import Facts, probe
 from mkllm.runtime.hardware.rank import Choice, Ranking, rank
 from mkllm.runtime.hardware.variants import VARIANTS
@@ -20,7 +20,7 @@ TABLE = tomllib.loads(Path(__file__).with_name("gpu_boxes.toml").read_text("utf-
 BOXES: dict[str, dict[str, Any]] = {box["name"]: box for box in TABLE["box"]}
 CPU = tuple(Backend(row.name, f"native/lib{row.name}.so") for row in VARIANTS if row.machine == "x86_64")
 VULKAN = Backend("vulkan", "native/libggml-vulkan.so")
-MISTRAL = Load(weights=4_100_000_000, layers=32, layer=120_000_000, caches=GIB, buffers=100 << 20)
+MISTRAL = Burden(weights=4_100_000_000, layers=32, layer=120_000_000, caches=GIB, buffers=100 << 20)
 
 
 def facts(box: dict[str, Any]) -> Facts:
@@ -39,7 +39,7 @@ def facts(box: dict[str, Any]) -> Facts:
 
 
 def ranked(name: str, only: str | None = None, **asked: Any) -> Ranking:
-    return rank(facts(BOXES[name]), (*CPU, VULKAN), only, replace(MISTRAL, **asked))
+    return rank(facts(BOXES[name]), (*CPU, VULKAN), only, burden=replace(MISTRAL, **asked))
 
 
 def best(ranking: Ranking) -> Choice:
