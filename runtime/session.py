@@ -11,12 +11,14 @@ from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Weights
 from mkllm.runtime.engine.supervisor import Order, Plan, Supervisor, Tuner
-from mkllm.runtime.errors import EngineUnusable
+from mkllm.runtime.errors import EngineUnusable, TooLittleMemory
+from mkllm.runtime.gpus import gpu_burden, has_gpu_backend, see_gpus, with_gpu_memory
 from mkllm.runtime.hardware.fit import Fit, fit
 from mkllm.runtime.hardware.plans import Plans, plans
 from mkllm.runtime.hardware.probe import Facts, probe
 from mkllm.runtime.hardware.rank import Choice, Ranking, rank
 from mkllm.runtime.hardware.settings import Settings, Settled, Tuned, tuned, untuned
+from mkllm.runtime.hardware.variants import GPUS
 from mkllm.runtime.home import Home, open_home, prune, watch_guardian
 from mkllm.runtime.own_file import own_file
 from mkllm.runtime.signals import uninterrupted
@@ -39,6 +41,11 @@ class Session:
     engine: Supervisor
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of this launch: what was reduced, and why no GPU is used."""
+        return (*self.fit.notes, *self.ranking.notes)
+
+    @property
     def manifest(self) -> Manifest:
         """The artifact's manifest."""
         return self.artifact.manifest
@@ -48,13 +55,15 @@ class Session:
 def start_session(options: EngineOptions, kernel: str | None, logging: Logging) -> Iterator[Session]:
     """Start the engine of this program's own artifact; it ends with the block. `kernel`: this one and no other."""
     with open_artifact(own_file()) as artifact, _home() as home:
-        facts = probe()
+        modules = Modules(artifact, home)
+        facts = see_gpus(probe(), artifact, modules, home.frozen, kernel)
         fitted = fit_model(artifact, facts, options)
         settled = settle(artifact, facts, options, fitted)
         known = plans_of(artifact, home, facts, settled, kernel)
         if options.tune == "full":
             known.forget()
-        ranking = rank(facts, artifact.manifest.backends, kernel, known.crashes())
+        burden = gpu_burden(artifact, facts, fitted, options)
+        ranking = rank(facts, artifact.manifest.backends, kernel, known.crashes(), burden)
         _expect_kernel(ranking, kernel)
         launch = _Launch(artifact, home, facts, options, fitted, settled, known)
         engine = Supervisor(launch.plan(ranking, Log(logging)))
@@ -80,9 +89,12 @@ class _Launch:
     plans: Plans
 
     def plan(self, ranking: Ranking, log: Log) -> Plan:
-        """How the engine is started: as was measured here before, or will be before the start, or as it is ranked."""
-        quick = self.options.tune == "quick"
-        known = self.plans.recall() if quick else None
+        """How the engine is started: as was measured here before, or will be before the start, or as it is ranked.
+
+        Only kernels of the CPU are measured: a GPU that can be used comes first.
+        """
+        on_gpu = ranking.choices[0].name in GPUS
+        known = self.plans.recall() if self.options.tune == "quick" and not on_gpu else None
         order = self.order(tuned(ranking.choices, self.settled, known or untuned(ranking.choices, self.settled)))
         order.arguments(order.choices[0])  # raises for what can be seen to be wrong before any start
         return Plan(
@@ -91,7 +103,7 @@ class _Launch:
             weights=self.weights,
             log=log,
             frozen_home=self.home.frozen,
-            tuner=None if known or not self._is_worth_tuning else self._tuner(ranking),
+            tuner=None if known or on_gpu or not self._is_worth_tuning else self._tuner(ranking),
             crashed=lambda choice, sentence: self.plans.remember_crash(choice.name, sentence),
         )
 
@@ -169,9 +181,24 @@ def _expect_kernel(ranking: Ranking, kernel: str | None) -> None:
 
 
 def fit_model(artifact: Artifact, facts: Facts, options: EngineOptions) -> Fit:
-    """How the model is fitted into this machine's memory. Raises TooLittleMemory."""
-    manifest = artifact.manifest
-    return fit(asked(manifest, options), manifest.model, artifact.member(WEIGHTS).size, facts)
+    """How the model is fitted into this machine's memory, and GPUs' if it must be. Raises TooLittleMemory."""
+    manifest, weights = artifact.manifest, artifact.member(WEIGHTS).size
+    wanted = asked(manifest, options)
+    try:
+        return fit(wanted, manifest.model, weights, facts)
+    except TooLittleMemory:
+        more = with_gpu_memory(facts)
+        if not more:
+            raise
+        return fit(wanted, manifest.model, weights, more)
+
+
+def look_around(artifact: Artifact) -> Facts:
+    """The facts of this machine, of its GPUs too if the file has a backend for them."""
+    if not has_gpu_backend(artifact):
+        return probe()
+    with _home() as home:
+        return see_gpus(probe(), artifact, Modules(artifact, home), home.frozen, None)
 
 
 def fit_threads(artifact: Artifact, facts: Facts) -> int:

@@ -1,22 +1,27 @@
 """Builds the kit of one target out of its parts; each part knows its own business (spec/kit.md)."""
 
 import platform
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from mkllm.builder.errors import NoKit
-from mkllm.builder.kit import bootloader, native, runtime_pkg, web
+from mkllm.builder.kit import bootloader, native, runtime_pkg, vulkan, web
 from mkllm.builder.kit.elf import newest_glibc
 from mkllm.builder.kit.kit import Kit
-from mkllm.builder.kit.part import Part, Report
+from mkllm.builder.kit.part import VERSION, Part, Report
 from mkllm.builder.kit.pins import pins, sdist
 from mkllm.builder.kit.sdist import fetch
 from mkllm.builder.kit.store import build_part, compose, is_built
 
 TARGETS = ("linux-x86_64",)
 ENGINE = "native/mkllm-engine"
+MODULE = re.compile(r"native/libggml-(?P<backend>(?!base\.so).+)\.so")
+CPU = "cpu"
+# Backends that a kit has when they are asked for, each a part of its own; the CPU variants are in the native part.
+OPTIONAL: Mapping[str, Callable[[Path], Part]] = {"vulkan": lambda sdist: vulkan.part(sdist)}
 
 
 @dataclass(frozen=True)
@@ -38,17 +43,27 @@ class Share:
         self.whole.progress(self.start + self.length * min(fraction, 1.0))
 
 
-def build_kit(target: str, variants: str, report: Report, keep_work: bool = False) -> Kit:
-    """Build what is missing of the kit and return it; `variants` is `all` or `host`. With `keep_work` the folders of
-    intermediate files stay, so that a changed part is built quickly."""
+def build_kit(target: str, variants: str, report: Report, keep_work: bool = False, backends: Sequence[str] = ()) -> Kit:
+    """Build what is missing of the kit and return it; `variants` is `all` or `host`, `backends` are names of
+    OPTIONAL. With `keep_work` the folders of intermediate files stay, so that a changed part is built quickly."""
     if target not in TARGETS:
         raise NoKit(f"there is no recipe for the target {target!r}: choose {' or '.join(TARGETS)}")
     report.step("fetching the pinned sources")
     llama, installer = fetch(sdist("llama-cpp-python"), report.log), fetch(sdist("pyinstaller"), report.log)
-    parts = (native.part(variants, llama), web.part(llama), bootloader.part(installer), runtime_pkg.part())
+    more = [OPTIONAL[name](llama) for name in backends]
+    parts = (native.part(variants, llama), *more, web.part(llama), bootloader.part(installer), runtime_pkg.part())
     folders = _build_all(parts, report, keep_work)
     report.step("putting the kit together")
     return compose(target, parts, folders, _facts(parts, folders))
+
+
+def optional_backends(text: str) -> tuple[str, ...]:
+    """Those named in a list such as `cpu,vulkan`, sorted; `cpu` is always there. Raises NoKit for an unknown name."""
+    names = {name.strip() for name in text.split(",")} - {CPU}
+    if unknown := sorted(names - OPTIONAL.keys()):
+        known = ", ".join([CPU, *sorted(OPTIONAL)])
+        raise NoKit(f"there is no backend called {unknown[0]!r}: those that a kit can have are {known}")
+    return tuple(sorted(names))
 
 
 def _build_all(parts: Sequence[Part], report: Report, keep_work: bool) -> list[Path]:
@@ -63,17 +78,17 @@ def _build_all(parts: Sequence[Part], report: Report, keep_work: bool) -> list[P
 
 
 def _facts(parts: Sequence[Part], folders: Sequence[Path]) -> dict[str, Any]:
-    members = sorted(f"native/{path.name}" for path in (folders[0] / "native").iterdir())
-    modules = [name for name in members if name.startswith("native/libggml-cpu-")]
+    members = sorted(f"native/{path.name}" for folder in folders for path in folder.glob("native/*"))
+    modules = {name: found["backend"] for name in members if (found := MODULE.fullmatch(name))}
     libraries = [name for name in members if name != ENGINE and name not in modules]
     floors = {part.name: _glibc(folder) for part, folder in zip(parts, folders, strict=True)}
     return {
-        "versions": _versions(),
+        "versions": _versions(parts),
         "parts": {part.name: part.key for part in parts},
         "glibc": max(floors.values(), key=lambda version: [int(digits) for digits in version.split(".")]),
         "glibc_of_parts": floors,
         "engine": {"program": ENGINE, "libraries": libraries},
-        "backends": [{"name": _backend_name(name), "member": name} for name in modules],
+        "backends": [{"name": backend, "member": name} for name, backend in modules.items()],
     }
 
 
@@ -83,12 +98,10 @@ def _glibc(folder: Path) -> str:
     return runtime_pkg.glibc_of(frozen) if frozen.exists() else newest_glibc(folder)
 
 
-def _backend_name(member: str) -> str:
-    return member.removeprefix("native/libggml-").removesuffix(".so")
-
-
-def _versions() -> dict[str, str]:
+def _versions(parts: Sequence[Part]) -> dict[str, str]:
     tools = {name: str(version) for name, version in pins()["tools"].items()}
+    found = [item for part in parts for item in part.inputs.items()]
+    tools |= {name.removeprefix(VERSION): text for name, text in found if name.startswith(VERSION)}
     return {
         "llama_cpp": sdist("llama-cpp-python").version,
         "pyinstaller": sdist("pyinstaller").version,

@@ -27,22 +27,30 @@ def kit() -> None:
     help="CPU variants: all of llama.cpp's, or those of this machine alone (a quick build for local use).",
 )
 @click.option(
+    "--backends",
+    default="cpu",
+    show_default=True,
+    metavar="NAME,…",
+    help="What models can run on: cpu (always there), vulkan (GPUs; needs glslc and Vulkan's headers here).",
+)
+@click.option(
     "--wheel", "folder", type=click.Path(file_okay=False, path_type=Path), help="Also write it as a wheel here."
 )
 @click.option(
     "--keep-work", is_flag=True, help="Keep intermediate files (1 GB), for building a changed part again quickly."
 )
 @common_options
-def build(target: str, variants: str, folder: Path | None, keep_work: bool) -> None:
+def build(target: str, variants: str, backends: str, folder: Path | None, keep_work: bool) -> None:
     """Build the kit, or what is missing of it. An interrupted build goes on where it ended."""
-    from mkllm.builder.kit.build import build_kit
+    from mkllm.builder.kit.build import build_kit, optional_backends
     from mkllm.builder.kit.report import kit_report
     from mkllm.builder.kit.wheel import check_folder, write_wheel
 
+    wanted = optional_backends(backends)
     if folder:
         check_folder(folder)
     with kit_report(output().quiet) as report:
-        made = build_kit(target, variants, report, keep_work)
+        made = build_kit(target, variants, report, keep_work, wanted)
     wheel = write_wheel(made, version(), folder) if folder else None
     if not output().quiet:
         click.echo(f"kit {made.id} for {made.target}: {made.path}")
@@ -66,10 +74,10 @@ def list_kits(as_json: bool) -> None:
     if not kits:
         click.echo("no whole kit on this machine: run `mkllm kit build`")
         return
-    table = Table("", "kit", "target", "llama.cpp", "size", "CPU variants", box=None)
+    table = Table("", "kit", "target", "llama.cpp", "size", "backends", box=None)
     for found in kits:
         mark = "*" if found.path in used else ""
-        table.add_row(mark, found.id, found.target, _llama(found), _megabytes(_size(found)), str(len(found.backends)))
+        table.add_row(mark, found.id, found.target, _llama(found), _megabytes(_size(found)), _backends(found))
     tables.show(table)
 
 
@@ -102,6 +110,12 @@ def _facts(found: Kit) -> dict[str, object]:
         **{f"version {name}": value for name, value in sorted(found.versions.items())},
         "backends": [name for name, _ in found.backends],
     }
+
+
+def _backends(found: Kit) -> str:
+    names = [name for name, _ in found.backends]
+    others = [name for name in names if not name.startswith("cpu-")]
+    return ", ".join([f"{len(names) - len(others)} CPU variants", *others])
 
 
 def _llama(found: Kit) -> str:

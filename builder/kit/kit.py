@@ -11,7 +11,9 @@ from typing import Any
 
 from mkllm.builder import cache
 from mkllm.builder.errors import NoKit, PermissionFailure
+from mkllm.builder.kit.variants import host_flags
 from mkllm.builder.version import version
+from mkllm.runtime.hardware.variants import VARIANTS
 
 CHUNK = 1 << 20
 MEMBERS = "members/"
@@ -101,9 +103,17 @@ class Kit:
             raise self.damaged(name)
 
 
-def engine_environment() -> dict[str, str]:
-    """This process's environment without what would change the engine's answers."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "MKLLM_"))}
+def engine_environment(kit: Kit) -> dict[str, str]:
+    """This process's environment without what would change the engine's answers, for an engine that runs here.
+
+    It is to load its best CPU variant, and none of the drivers of this machine's GPUs, which have no say in a build.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "MKLLM_"))}
+    modules, flags = dict(kit.backends), host_flags()
+    usable = (modules[row.name] for row in VARIANTS if row.name in modules and flags.issuperset(row.needs))
+    path = str(kit.path / MEMBERS / next(usable, ""))
+    # A colon would be taken for the end of a path: then the engine looks for modules by itself.
+    return {**kept, "MKLLM_BACKENDS": path} if path.endswith(".so") and ":" not in path else kept
 
 
 AGAIN = "remove that folder and run `mkllm kit build`, or install the kit's wheel again"

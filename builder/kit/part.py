@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+VERSION = "version "  # inputs whose names begin so are shown among the kit's versions
+
 
 class Report(Protocol):
     """What a part tells of its progress while it is built."""

@@ -11,6 +11,7 @@ from mkllm.runtime.artifact.manifest import WEIGHTS, Model
 
 ARCHITECTURE = "general.architecture"
 TOKENIZER = "tokenizer.ggml.model"
+LAYER = b"blk"
 OTHER_KINDS = {
     "mmproj": "a projector for images or sound that accompanies a model; name the model itself",
     "adapter": "a LoRA adapter; name the model that it belongs to",
@@ -34,6 +35,8 @@ def facts(header: Gguf, tensors: Sequence[Tensor]) -> Model:
         parameters=sum(tensor.elements for tensor in tensors),
         quantization=_quantization(header, tensors),
         context=context,
+        layers=max(0, header.integer(f"{architecture}.block_count") or 0),
+        layer_bytes=_largest_layer(tensors),
         chat_template=header.text("tokenizer.chat_template"),
         license=header.text("general.license"),
         title=header.text("general.name"),
@@ -68,6 +71,16 @@ def _quantization(header: Gguf, tensors: Sequence[Tensor]) -> str:
     for tensor in tensors:
         sizes[tensor.type.name] += tensor.size
     return max(sizes, key=lambda name: (sizes[name], name))
+
+
+def _largest_layer(tensors: Sequence[Tensor]) -> int:
+    """Bytes of the tensors of one layer, which are called `blk.<number>.<what>`."""
+    sizes: Counter[bytes] = Counter()
+    for tensor in tensors:
+        first, _, rest = tensor.name.partition(b".")
+        if first == LAYER:
+            sizes[rest.partition(b".")[0]] += tensor.size
+    return max(sizes.values(), default=0)
 
 
 def _refused(header: Gguf, why: str) -> UnusableModel:

@@ -98,7 +98,7 @@ def measuring(kit: Kit, path: Path, estimate: Memory) -> Iterator[Measurement]:
     """Start asking; leaving the block ends it. Where the engine says something, `estimate` tells keys from values."""
     foreign = not kit.runs_here
     engine = [str(kit.engine), "fit-params", "-m", str(path), "--fit-print", "on"]
-    environment = engine_environment()
+    environment = engine_environment(kit)
     with contextlib.ExitStack() as stack:
         children = []
         with contextlib.suppress(OSError):

@@ -49,13 +49,18 @@ class Memory:
 
 @dataclass(frozen=True)
 class Model:
-    """Facts of the weights, read from their GGUF header; `context` is the trained length in tokens."""
+    """Facts of the weights, read from their GGUF header; `context` is the trained length in tokens.
+
+    `layers` (0: it does not say) have at most `layer_bytes` of weights each.
+    """
 
     member: str
     architecture: str
     parameters: int
     quantization: str
     context: int
+    layers: int
+    layer_bytes: int
     chat_template: str | None
     license: str | None
     title: str | None

@@ -31,7 +31,7 @@ def run(system: str | None, history: Path | None, options: EngineOptions, kernel
 def _greet(session: Session) -> None:
     kernel, tokens = session.engine.snapshot().kernel, session.fit.context
     print(f"{shown(session.model_id)}: {kernel}, {tokens} tokens of context; /help")
-    for note in session.fit.notes:
+    for note in session.notes:
         print(note)
 
 

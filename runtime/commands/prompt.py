@@ -42,7 +42,7 @@ def run(prompt: Prompt, options: EngineOptions, kernel: str | None, logging: Log
     with start_session(options, kernel, logging) as session:
         from mkllm.runtime.commands.reply import note, reply
 
-        for text in session.fit.notes:
+        for text in session.notes:
             note(text)
         prompt = replace(prompt, text=read_text(prompt.text, sys.stdin.buffer))
         reply(prompt, session, "n_predict" in options.sampling, started)

@@ -42,5 +42,5 @@ def front_settings(given: Mapping[str, Any], keys: tuple[str, ...], session: Ses
         max_body=given["max_body"],
         open_browser=not given["no_browser"],
         verbose=given["verbose"],
-        notes=session.fit.notes,
+        notes=session.notes,
     )

@@ -40,6 +40,9 @@ SHORT = {
     "-nr": "--no-repack",
     "-t": "--threads",
     "-tb": "--threads-batch",
+    "-dev": "--device",
+    "-ngl": "--n-gpu-layers",
+    "--gpu-layers": "--n-gpu-layers",
 }
 # What needs batches of their full size: inputs that are not split, and pictures.
 WHOLE = frozenset("--embedding --embeddings --rerank --reranking -mm --mmproj".split())
@@ -129,6 +132,14 @@ def open_questions(manifest: Manifest, options: EngineOptions, fit: Fit, threads
         flash=flash not in OFF if flash else None,
         batch_settled=bool(names & {"--batch-size", "--ubatch-size"} | names & WHOLE) or fit.batch != BATCH,
     )
+
+
+def asked_of_gpus(manifest: Manifest, options: EngineOptions) -> tuple[int | None, tuple[str, ...] | None]:
+    """How many layers are to be on GPUs, and on which, as maker and user tell the engine; None: they do not."""
+    told = _told(_given(manifest, options))
+    layers, devices = told.get("--n-gpu-layers", ""), told.get("--device")
+    number = int(layers) if layers.isascii() and layers.isdecimal() else None
+    return number, tuple(devices.split(",")) if devices is not None else None
 
 
 def _given(manifest: Manifest, options: EngineOptions) -> list[str]:

@@ -9,8 +9,10 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.artifact.reader import Artifact
 from mkllm.runtime.engine.placed import Placed
 from mkllm.runtime.errors import NoSpace, NotAnArtifact, PermissionFailure, RuntimeFailure
@@ -32,16 +34,20 @@ class Modules:
         self._descriptors: dict[str, int] = {}
 
     def place(self, choice: Choice) -> Placed:
-        """Have the engine and this backend on disk. Raises NoSpace, PermissionFailure, or NotAnArtifact for damage."""
+        """Have the engine and the backends of this choice on disk. Raises as `place_backends` does."""
+        return replace(self.place_backends(choice.backend, *choice.beside), environment=choice.environment)
+
+    def place_backends(self, *backends: Backend) -> Placed:
+        """Have the engine and these on disk. Raises NoSpace, PermissionFailure, or NotAnArtifact for damage."""
         engine = self._artifact.manifest.engine
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             program, *_ = [self._member(name) for name in (engine.program, *engine.libraries)]
-            module = self._member(choice.backend.member)
+            modules = tuple([self._member(backend.member) for backend in backends])
         except OSError as error:
             raise _translated(error, self._folder) from None
         libraries = self._folder if self._memory else None
-        return Placed(program, (module,), libraries, tuple(self._descriptors.values()))
+        return Placed(program, modules, libraries, tuple(self._descriptors.values()))
 
     def _member(self, name: str) -> Path:
         """One member in the folder, written unless it is there with the right size."""

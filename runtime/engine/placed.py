@@ -1,6 +1,7 @@
 """What a start of the engine needs on disk, once it is there."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -10,12 +11,14 @@ class Placed:
 
     `modules` are the backends' files in the order to load them; `libraries` is a folder that the dynamic linker must be
     told of, None when it finds them by itself; `descriptors` must be inherited, because the files are links to them.
+    `environment` is what these modules must be told.
     """
 
     program: Path
     modules: tuple[Path, ...]
     libraries: Path | None = None
     descriptors: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from mkllm.runtime.engine.environment import for_engine
 from mkllm.runtime.engine.log import Log
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.verdict import FROM_OUTSIDE, Ending
+from mkllm.runtime.hardware.variants import GPUS
 
 MODEL = "model.gguf"
 IDLE_SECONDS = 0.2
@@ -80,6 +81,7 @@ class Engine:
         words = [str(self._placed.program), *arguments, "--host", self.host]
         environment = {
             **for_engine(os.environ, frozen_home, str(self._placed.libraries) if self._placed.libraries else None),
+            **self._placed.environment,
             "LLAMA_API_KEY": self.key,
             "MKLLM_EMBEDDED": self._weights.as_variable(MODEL),
             "MKLLM_BACKENDS": ":".join(str(module) for module in self._placed.modules),
@@ -215,6 +217,7 @@ class Engine:
             status=None if number else returncode,
             hung=self._hung,
             kernel_refused=self.status.kernel_refused,
+            on_gpu=self.kernel in GPUS,
             ready_seconds=None if self._ready_at is None else time.monotonic() - self._ready_at,
         )
 

@@ -229,7 +229,8 @@ class Supervisor:
         try:
             placed = self._plan.placer.place(self._choice)
             self._engine = self._made(placed)
-            self._engine.start(at_once or self._order.arguments(self._choice), self._plan.frozen_home)
+            words = at_once or self._order.arguments(self._choice)
+            self._engine.start(self._choice.arguments(words), self._plan.frozen_home)
         except RuntimeFailure as failure:
             self._error = failure
         except OSError as error:

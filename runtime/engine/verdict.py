@@ -18,7 +18,8 @@ class Ending:
     """How one run of the engine ended. `ready_seconds` is how long it had served, None if it never did.
 
     `signal` or `status` is set. `sentence` says it all to a person. `hung`: it was ended since it did nothing while it
-    started. `kernel_refused`: the backend's module could not be loaded.
+    started. `kernel_refused`: the backend's module could not be loaded. `on_gpu`: it computed on a GPU, and may have
+    wanted for what no other kernel needs, such as the GPU's memory.
     """
 
     sentence: str
@@ -27,6 +28,7 @@ class Ending:
     ready_seconds: float | None
     kernel_refused: bool = False
     hung: bool = False
+    on_gpu: bool = False
 
     @property
     def from_outside(self) -> bool:
@@ -44,7 +46,7 @@ class Ending:
     @property
     def no_fault_of_kernel(self) -> bool:
         """It found an error by itself while it started: in its arguments, in files, in the memory that there is."""
-        return self.ready_seconds is None and self.status is not None and not self.kernel_refused
+        return self.ready_seconds is None and self.status is not None and not (self.kernel_refused or self.on_gpu)
 
 
 @dataclass(frozen=True)

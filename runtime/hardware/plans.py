@@ -21,7 +21,7 @@ from mkllm.runtime.hardware.settings import Settings, Settled, Trial, Tuning
 FORMAT = 1
 MOST = 64
 MOST_BUSY = 3  # on a machine that is always busy, what was measured then has to do
-PASSING = {"memory_total", "memory_available", "notes", "huge_pages"}
+PASSING = {"memory_total", "memory_available", "notes", "huge_pages", "gpus"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,9 @@ def plans(folder: Path | None, facts: Facts, kit: str, model: str, settled: Sett
     """The memory in `folder` for this machine, the kit and the weights of these ids, and what was settled before."""
     machine = {name: value for name, value in dataclasses.asdict(facts).items() if name not in PASSING}
     machine["cpu_flags"] = sorted(facts.cpu_flags)
+    if facts.gpus:  # a driver that is gone, or another one, changes what crashes; memory that is free does not
+        seen = [device for look in facts.gpus for device in look.devices]
+        machine["gpus"] = [[device.description, device.driver, device.memory_total] for device in seen]
     hardware = [machine, kit, os.uname().release]
     subject = [machine, kit, model, dataclasses.asdict(settled), list(kernels)]
     return Plans(folder, _fingerprint(subject), _fingerprint(hardware))

@@ -10,7 +10,10 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from mkllm.runtime.hardware.devices import Look
 
 from mkllm.runtime.hardware import cpuid
 
@@ -27,7 +30,8 @@ class Facts:
     `cores` are physical cores among the `cpus` that the affinity mask allows, `fast_cores` those of them that are not
     of the slow kind; `cpu_quota` is the cgroup's, in CPUs. `caches` are those that the first of the processors has or
     shares, in bytes by level (`L1`). Memory is in bytes; `memory_available` respects the cgroup's limit. `huge_pages`
-    is the kernel's policy for anonymous memory: always, madvise or never.
+    is the kernel's policy for anonymous memory: always, madvise or never. `gpus`: what was seen through those backends
+    of the artifact that compute on GPUs; not by `probe`, which starts nothing, but by `runtime/engine/look.py`.
     """
 
     machine: str = "unknown"
@@ -44,6 +48,7 @@ class Facts:
     memory_total: int = 0
     memory_available: int = 0
     memory_limit: int | None = None
+    gpus: "tuple[Look, ...]" = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -275,6 +280,8 @@ def _fits(name: str, value: object) -> bool:
     """Whether a value from outside can stand for the fact of this name."""
     if name in ("cpu_flags", "notes"):
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if name == "gpus":
+        return isinstance(value, list)
     if value is None:
         return name in ("cpu_quota", "memory_limit", "fast_cores")
     if name == "caches":
@@ -298,6 +305,10 @@ def _played(facts: Facts, file: str | None) -> Facts:
         if "cores" in given:
             given = {"fast_cores": None, **given}
         given = {**given, "cpu_flags": frozenset(given.get("cpu_flags", facts.cpu_flags))}
+        if "gpus" in given:
+            from mkllm.runtime.hardware.devices import looks_from
+
+            given = {**given, "gpus": looks_from(given["gpus"])}
         return dataclasses.replace(facts, **{**given, "notes": (*facts.notes, f"played from MKLLM_PROBE={file!r}")})
     except (OSError, ValueError, TypeError) as error:
         return dataclasses.replace(facts, notes=(*facts.notes, f"MKLLM_PROBE={file!r} is not used: {error}"))

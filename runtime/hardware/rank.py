@@ -1,20 +1,30 @@
 """Facts to choices: which kernels this machine can run, best first, and why not the others; pure, looks at nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.hardware.probe import Facts
-from mkllm.runtime.hardware.variants import VARIANTS, Variant
+from mkllm.runtime.hardware.variants import GPUS, VARIANTS, Variant
+
+if TYPE_CHECKING:
+    from mkllm.runtime.hardware.offload import Burden, Offload
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend that the machine can run. `title` is what it uses ("AVX-512 with VNNI"), `reason` why it is here."""
+    """A backend that the machine can run. `title` is what it uses ("AVX-512 with VNNI"), `reason` why it is here.
+
+    `beside` are backends that it needs to be loaded too; `words` and `environment` are what the engine is told for it.
+    """
 
     backend: Backend
     title: str
     reason: str
+    beside: tuple[Backend, ...] = ()
+    words: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -26,13 +36,21 @@ class Choice:
         """For people: `cpu-zen4 (AVX-512 with VNNI and BF16; best of 14)`."""
         return f"{self.name} ({self.reason})"
 
+    def arguments(self, common: Sequence[str]) -> tuple[str, ...]:
+        """The engine's: its own between the command and the rest of those `common` to all; the user's come later."""
+        return (*common[:1], *self.words, *common[1:])
+
 
 @dataclass(frozen=True)
 class Rejection:
-    """A backend that is not used, and the reason in words: `skipped, no avx512_bf16`."""
+    """A backend that is not used, and the reason in words: `skipped, no avx512_bf16`.
+
+    `told` False: the user knows, having asked for another.
+    """
 
     name: str
     reason: str
+    told: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,19 +60,78 @@ class Ranking:
     choices: tuple[Choice, ...]
     rejections: tuple[Rejection, ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why no GPU is used, where this file could use one: nobody shall have to guess it from the speed."""
+        return tuple(f"{item.name}: {item.reason}" for item in self.rejections if item.name in GPUS and item.told)
+
 
 def rank(
-    facts: Facts, backends: Sequence[Backend], only: str | None = None, crashed: Mapping[str, str] | None = None
+    facts: Facts,
+    backends: Sequence[Backend],
+    only: str | None = None,
+    crashed: Mapping[str, str] | None = None,
+    burden: "Burden | None" = None,
 ) -> Ranking:
     """Order the artifact's `backends` for the machine of `facts`; `only` (a name) rejects all others.
 
     `crashed` kernels (with how) are left out as long as another is there, and this one was not asked for by name.
+    GPUs come first; `burden` is what of the model they would have to hold.
     """
-    found = _rank(facts, backends, only, {} if only else crashed or {})
-    return found if found.choices or not crashed else _rank(facts, backends, only, {})
+    found = _rank(facts, backends, only, {} if only else crashed or {}, burden)
+    return found if found.choices or not crashed else _rank(facts, backends, only, {}, burden)
 
 
-def _rank(facts: Facts, backends: Sequence[Backend], only: str | None, crashed: Mapping[str, str]) -> Ranking:
+def _rank(
+    facts: Facts, backends: Sequence[Backend], only: str | None, crashed: Mapping[str, str], burden: "Burden | None"
+) -> Ranking:
+    gpus = [backend for name in GPUS for backend in backends if backend.name == name]
+    rest = [backend for backend in backends if backend.name not in GPUS]
+    ranking = _rank_cpu(facts, rest, only, crashed)
+    if not gpus:
+        return ranking
+    beside = _rank_cpu(facts, rest, None, crashed).choices[:1]
+    found = [
+        Rejection(backend.name, f"skipped, {crashed[backend.name]}")
+        if backend.name in crashed
+        else _gpu(facts, backend, beside, only, burden)
+        for backend in gpus
+    ]
+    choices = [item for item in found if isinstance(item, Choice)]
+    rejections = [item for item in found if isinstance(item, Rejection)]
+    return Ranking((*choices, *ranking.choices), (*rejections, *ranking.rejections))
+
+
+def _gpu(
+    facts: Facts, backend: Backend, cpu: Sequence[Choice], only: str | None, burden: "Burden | None"
+) -> Choice | Rejection:
+    """With the best of the CPU's beside it, which computes what is not on the GPU. Most files have no such backend, and
+    do not wait for what is imported here."""
+    from mkllm.runtime.hardware.offload import Burden, gibibytes, offload
+
+    look = next((look for look in facts.gpus if look.backend == backend.name), None)
+    if only not in (None, backend.name):
+        return Rejection(backend.name, f"skipped, {only!r} was asked for", told=False)
+    if look is None:
+        return Rejection(backend.name, "skipped, this machine's GPUs were not looked at")
+    if not cpu:
+        return Rejection(backend.name, "skipped, no kernel for the CPU runs beside it")
+    use = look.trouble or offload(burden or Burden(), look.devices, facts, by_name=only == backend.name)
+    if isinstance(use, str):
+        return Rejection(backend.name, f"skipped, {use}")
+    title = ", and ".join(f"{device.title}, {gibibytes(device.memory_total)}" for device in use.devices)
+    environment = use.devices[0].environment
+    return Choice(backend, title, f"{title}; {_share(use, cpu[0])}", (cpu[0].backend,), use.words, environment)
+
+
+def _share(use: "Offload", cpu: Choice) -> str:
+    """`all 32 layers`, `20 of 32 layers, the rest on cpu-haswell`."""
+    if use.whole:
+        return f"all {use.total} layers" if use.total else "all layers"
+    return f"{use.layers} of {use.total} layers, the rest on {cpu.name}"
+
+
+def _rank_cpu(facts: Facts, backends: Sequence[Backend], only: str | None, crashed: Mapping[str, str]) -> Ranking:
     order = {variant.name: position for position, variant in enumerate(VARIANTS)}
     ordered = sorted(backends, key=lambda backend: order.get(backend.name, len(order)))
     choices: list[Choice] = []

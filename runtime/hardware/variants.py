@@ -18,6 +18,9 @@ class Variant:
     needs: tuple[str, ...]
 
 
+# Backends that compute on GPUs, the best first; what they need is not a feature of the CPU.
+GPUS = ("vulkan",)
+
 _IVYBRIDGE = ("sse4_2", "avx", "f16c")
 _HASWELL = (*_IVYBRIDGE, "fma", "bmi2", "avx2")
 _AVX512 = (*_HASWELL, "avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw")

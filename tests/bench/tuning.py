@@ -132,9 +132,10 @@ def main() -> None:
             tuning, samples = measured(model, told.rounds, told.kernels)
         beside = f", beside {told.neighbours} busy neighbours" if told.neighbours else ""
         text = (
-            f"Whole model, tokens a second of a prompt of {PROMPT} and of generation, medians of {told.rounds} rounds in "
-            f"turn{beside}; a turn reads 512 tokens and writes 256; the last column is the speed of a turn against the "
-            f"best. The choice took {tuning.seconds:.1f} s: {tuning.settings}. Notes: {'; '.join(tuning.notes) or 'none'}."
+            f"Whole model, tokens a second of a prompt of {PROMPT} and of generation, medians of {told.rounds} "
+            f"rounds in turn{beside}; a turn reads 512 tokens and writes 256; the last column is the speed of a turn "
+            f"against the best. The choice took {tuning.seconds:.1f} s: {tuning.settings}. Notes: "
+            f"{'; '.join(tuning.notes) or 'none'}."
         )
         name = model.stem + ("-busy" if told.neighbours else "")
         report(f"tuning-{name}", f"Tuning of {model.stem}", text, COLUMNS, rows(samples))

@@ -13,6 +13,7 @@ case "$*" in
 *--wrong*) echo "error: invalid argument: --wrong" >&2; exit 1;;
 *many*) printf 'error while handling argument "-np": stoi: no conversion\\n\\nusage:\\n' >&2; exit 1;;
 */nowhere*) echo 'error while handling argument "--grammar-file": error: failed to open file' >&2; exit 1;;
+*Vulkan0*) echo 'error while handling argument "--device": invalid device: Vulkan0' >&2; exit 1;;
 *--crash*) kill -SEGV $$;;
 "serve "*" --help") exit 0;;
 esac
@@ -43,7 +44,9 @@ def test_a_word_that_every_launch_would_end_with_is_refused(kit: Kit, words: lis
     assert failure.value.message == sentence
 
 
-@pytest.mark.parametrize("words", [["-np", "2"], ["--grammar-file", "/nowhere"], ["--crash"], []])
+@pytest.mark.parametrize(
+    "words", [["-np", "2"], ["--grammar-file", "/nowhere"], ["--device", "Vulkan0"], ["--crash"], []]
+)
 def test_the_rest_is_for_the_machine_where_it_runs(kit: Kit, words: list[str]) -> None:
     engine_args.check(kit, words)
 

@@ -22,6 +22,7 @@ from mkllm.runtime.artifact import manifest as m
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 KERNELS = ("cpu-x64", "cpu-sse42", "cpu-haswell", "cpu-zen4")
+GPUS = ("vulkan",)
 HASWELL = {
     "machine": "x86_64",
     "cpu_flags": ["sse4_2", "avx", "f16c", "fma", "bmi2", "avx2"],
@@ -46,7 +47,7 @@ MODEL = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
 MEMORY = m.Memory(64, 64, 0, 0, 0, True, 1 << 20, 1024, 1024)
 
 
-def _kit(folder: Path) -> Kit:
+def _kit(folder: Path, kernels: tuple[str, ...] = KERNELS) -> Kit:
     engine = f"#!{sys.executable} -I\n" + FAKE_ENGINE.read_text()
     files = {
         "bootloader": b"\x7fELF of tests",
@@ -55,7 +56,7 @@ def _kit(folder: Path) -> Kit:
         "members/native/libllama.so": b"a library",
         "members/licenses/llama.cpp.txt": b"MIT of tests\n",
         "members/web/index.html": b"<html></html>",
-        **{f"members/native/libggml-{name}.so": name.encode() * 100 for name in KERNELS},
+        **{f"members/native/libggml-{name}.so": name.encode() * 100 for name in kernels},
     }
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def _kit(folder: Path) -> Kit:
         "versions": {"llama_cpp": "0.0", "python": "3.11"},
         "glibc": "2.17",
         "engine": {"program": "native/mkllm-engine", "libraries": ["native/libllama.so"]},
-        "backends": [{"name": name, "member": f"native/libggml-{name}.so"} for name in KERNELS],
+        "backends": [{"name": name, "member": f"native/libggml-{name}.so"} for name in kernels],
         "files": {
             name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
         },
@@ -77,13 +78,19 @@ def _kit(folder: Path) -> Kit:
 
 @pytest.fixture(scope="session")
 def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """`build_fake(target, model={…}, defaults={…})`: an artifact with the fake engine; changes go into the manifest."""
-    kit = _kit(tmp_path_factory.mktemp("kit"))
+    """`build_fake(target, model={…}, defaults={…})`: an artifact with the fake engine; changes go into the manifest.
+
+    With `gpus=True` it has a backend for them."""
+    plain = _kit(tmp_path_factory.mktemp("kit"))
+    with_gpus = _kit(tmp_path_factory.mktemp("kit"), (*KERNELS, *GPUS))
 
     def build(target: Path, **changes: Any) -> Path:
+        kit = with_gpus if changes.get("gpus") else plain
         facts = dict(architecture="llama", parameters=1000, quantization="Q8_0", context=4096, license="Apache-2.0")
         model = {
             "member": m.WEIGHTS,
+            "layers": 4,
+            "layer_bytes": 4,
             "chat_template": "{{x}}",
             "title": "Fake",
             "memory": MEMORY,

@@ -4,6 +4,7 @@ misbehaves as the JSON file named by FAKE_ENGINE says. Standard library only; it
 Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, `hang`, `compute 1.5`
 (seconds), `unloadable`), `measure` (the same, by backend's file name and word of the command: `libx.so prompt`, or
 `slice`), `tokens` (a second, of reading and of writing, 1 by default), `load_seconds`,
+`devices` (what it lists of GPUs, or how it misbehaves when it is to),
 `deny_term`, `journal` (a file that gets a line for each thing that happens).
 """
 
@@ -17,6 +18,12 @@ import time
 from http.server import BaseHTTPRequestHandler
 
 CONFIG = json.load(open(os.environ["FAKE_ENGINE"])) if "FAKE_ENGINE" in os.environ else {}
+if "--list-devices" in sys.argv:
+    words = CONFIG.get("devices", "Available devices:\n  (none)\n")
+    if words.startswith("SIG"):
+        os.kill(os.getpid(), getattr(signal, words))
+    print(words)
+    sys.exit()
 STATUS = int(os.environ.pop("MKLLM_STATUS_FD", "-1"))
 LIFELINE = int(os.environ.pop("MKLLM_LIFELINE_FD"))
 BACKENDS = os.environ.pop("MKLLM_BACKENDS").split(":")

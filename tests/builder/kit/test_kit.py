@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mkllm.builder.errors import NoKit
-from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit import kit as kits
+from mkllm.builder.kit.kit import Kit, engine_environment
 
 
 @pytest.fixture
@@ -107,3 +109,17 @@ def test_a_copy_elsewhere_is_verified_anew(folder: Path, tmp_path: Path) -> None
     (copy / "members/web/index.html.gz").write_bytes(bytes(333))
     with pytest.raises(NoKit, match="index.html.gz"):
         Kit.read(copy).verify()
+
+
+def test_the_engine_of_a_build_loads_the_best_cpu_variant_and_no_driver(
+    small_kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("cpu-x64", "cpu-haswell", "cpu-zen4", "vulkan")
+    kit = replace(small_kit, backends=tuple((name, f"native/libggml-{name}.so") for name in names))
+    monkeypatch.setenv("LLAMA_ARG_DEVICE", "Vulkan0")
+    monkeypatch.setattr(kits, "host_flags", lambda: frozenset("sse4_2 avx f16c fma bmi2 avx2 other".split()))
+    environment = engine_environment(kit)
+    assert environment["MKLLM_BACKENDS"] == f"{kit.path}/members/native/libggml-cpu-haswell.so"
+    assert "LLAMA_ARG_DEVICE" not in environment
+    assert "MKLLM_BACKENDS" not in engine_environment(replace(kit, backends=()))
+    assert "MKLLM_BACKENDS" not in engine_environment(replace(kit, path=Path("/a:b")))

@@ -24,15 +24,19 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Parts that take no time, in place of the real ones; the list tells which were built."""
     calls: list[str] = []
 
-    def empty(name: str) -> Part:
+    def empty(name: str, *modules: str) -> Part:
         def make(work: Path, out: Path, report: Report) -> None:
             calls.append(name)
             (work / "object").touch()
+            (out / "native").mkdir()
+            for module in modules:
+                (out / "native" / module).write_text("a module")
 
-        return Part(name, {}, make, 1.0)
+        return Part(name, {"version glslc": "2031.4"} if modules else {}, make, 1.0)
 
     monkeypatch.setattr(build, "fetch", lambda sdist, log: Path(sdist.filename))
     monkeypatch.setattr(build.native, "part", lambda variants, sdist: writing(variants, calls))
+    monkeypatch.setattr(build.vulkan, "part", lambda sdist: empty("vulkan", "libggml-vulkan.so"))
     monkeypatch.setattr(build.web, "part", lambda sdist: empty("web"))
     monkeypatch.setattr(build.bootloader, "part", lambda sdist: empty("bootloader"))
     monkeypatch.setattr(build.runtime_pkg, "part", lambda: empty("runtime"))
@@ -64,6 +68,25 @@ def test_build_list_and_show(built: list[str], mkllm: Run, capfd: pytest.Capture
     assert current in capfd.readouterr().out
     assert mkllm("show", kit[:6], "--json") == 0
     assert json.loads(capfd.readouterr().out)["id"] == kit
+
+
+def test_a_kit_with_another_backend(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert mkllm("build") == 0
+    assert mkllm("build", "--backends", "vulkan") == 0
+    assert built == ["all", "web", "bootloader", "runtime", "vulkan"]
+    capfd.readouterr()
+    assert mkllm("show", "--json") == 0
+    shown = json.loads(capfd.readouterr().out)
+    assert "vulkan" in shown["backends"] and shown["version glslc"] == "2031.4"
+    assert mkllm("list") == 0
+    line = next(line for line in capfd.readouterr().out.splitlines() if shown["id"] in line)
+    assert line.rstrip().endswith(" CPU variants, vulkan")
+
+
+def test_a_backend_that_is_not_known(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert mkllm("build", "--backends", "cpu,rocm") == 20
+    expected = "mkllm: there is no backend called 'rocm': those that a kit can have are cpu, vulkan\n"
+    assert capfd.readouterr().err == expected and built == []
 
 
 def test_build_a_wheel(built: list[str], mkllm: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -72,9 +72,22 @@ def test_facts(read: Callable[[bytes], Gguf], gguf_bytes: GgufBytes) -> None:
     model = facts(header, header.tensors)
     assert (model.architecture, model.parameters, model.quantization) == ("llama", 3905, "Q8_0")
     assert (model.license, model.title, model.chat_template) == ("apache-2.0", "Small Test", "{{ messages }}")
+    assert (model.layers, model.layer_bytes) == (0, 260)
     without = read(gguf_bytes(general__file_type=None, general__license=None, tokenizer__chat_template=None))
     model = facts(without, without.tensors)
     assert (model.quantization, model.license, model.chat_template) == ("Q8_0", None, None)
+
+
+def test_layers(read: Callable[[bytes], Gguf], gguf_bytes: GgufBytes) -> None:
+    tensors = {
+        "blk.0.a.weight": ((8,), 0),
+        "blk.1.a.weight": ((8,), 0),
+        "blk.1.b.weight": ((4,), 0),
+        "other": ((99,), 0),
+    }
+    header = read(gguf_bytes(tensors=tensors, llama__block_count=2))
+    model = facts(header, header.tensors)
+    assert (model.layers, model.layer_bytes) == (2, 48)
 
 
 @pytest.mark.parametrize(

@@ -115,3 +115,9 @@ def test_what_is_a_kernels_own_fault(ending, own):
 def test_one_that_hung_moves_on():
     course = judge(ended(signal.SIGKILL, hung=True), Course(), 3)
     assert isinstance(course, Course) and course.position == 1
+
+
+def test_an_error_on_a_gpu_moves_on_and_may_not_happen_again():
+    on_gpu = ended(status=1, on_gpu=True)
+    course = judge(on_gpu, Course(), 3)
+    assert isinstance(course, Course) and course.position == 1

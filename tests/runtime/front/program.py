@@ -57,7 +57,17 @@ def artifact(prompt: str | None) -> Artifact:
         target="linux-x86_64",
         kit=m.Kit("0" * 16, "0.0", "3.11", "2.17"),
         model=m.Model(
-            m.WEIGHTS, "llama", 6_600_000, "Q8_0", 4096, None, None, "Echo", m.Memory(64, 64, 0, 0, 0, False, 0, 0, 0)
+            m.WEIGHTS,
+            "llama",
+            6_600_000,
+            "Q8_0",
+            4096,
+            5,
+            0,
+            None,
+            None,
+            "Echo",
+            m.Memory(64, 64, 0, 0, 0, False, 0, 0, 0),
         ),
         defaults=m.Defaults(system_prompt=prompt),
         engine=m.Engine("native/mkllm-engine", ()),

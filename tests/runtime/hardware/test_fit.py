@@ -31,7 +31,7 @@ GEMMA = replace(MISTRAL, cache_keys=20480, cache_values=20480, cache_cell=425_98
 
 
 def model(memory: Memory = MISTRAL, context: int = 32768, parameters: int = 7_240_000_000) -> Model:
-    return Model(WEIGHTS, "llama", parameters, "Q4_0", context, None, None, None, memory)
+    return Model(WEIGHTS, "llama", parameters, "Q4_0", context, 32, 0, None, None, None, memory)
 
 
 def machine(available: float, total: float = 0, limit: float | None = None) -> Facts:

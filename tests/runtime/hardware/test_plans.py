@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from mkllm.runtime.hardware.devices import Device, Look
 from mkllm.runtime.hardware.plans import MOST, MOST_BUSY, plans
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.settings import Settings, Settled, Trial, Tuning
@@ -103,3 +104,12 @@ def test_the_memory_is_bounded(memory, tmp_path):
     assert len(list((tmp_path / "p").iterdir())) == MOST
     assert memory(model=str(MOST + 4)).recall() == TUNING and memory(model="0").recall() is None
     assert all(json.loads(file.read_text()) for file in (tmp_path / "p").iterdir())
+
+
+def test_another_gpu_is_another_machine_and_its_free_memory_is_not(memory):
+    def with_gpu(about, free):
+        return replace(FACTS, gpus=(Look("vulkan", (Device("Vulkan0", about, memory_total=12, memory_free=free),)),))
+
+    memory(facts=with_gpu("a GPU", 11)).remember_crash("vulkan", "SIGSEGV")
+    assert "vulkan" in memory(facts=with_gpu("a GPU", 3)).crashes()
+    assert memory(facts=with_gpu("another", 11)).crashes() == {} == memory().crashes()

@@ -1,0 +1,47 @@
+"""Reads how the engine lists GPUs, and what their driver said before; starts nothing."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from mkllm.runtime.artifact.shown import shown
+from mkllm.runtime.hardware.devices import DISCRETE, INTEGRATED, SOFTWARE, Device
+
+MIB = 1 << 20
+
+HEADING = "Available devices:"
+LISTED = re.compile(r"^  (?P<name>\D+(?P<index>\d+)): (?P<about>.*) \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)$")
+DETAILS = re.compile(r"ggml_vulkan: (?P<index>\d+) = .* \((?P<driver>[^()]*)\) \| uma: (?P<shared>[01]) \|")
+OF_CPU = "Device type is CPU"
+
+
+def read_devices(words: str, environment: Mapping[str, str] | None = None) -> tuple[Device, ...] | None:
+    """The devices of one backend, which are there in that `environment`; None for words that are no such list."""
+    lines = words.splitlines()
+    if HEADING not in lines:
+        return None
+    details = _details(lines)
+    return tuple(
+        Device(
+            name=found["name"],
+            description=shown(found["about"]),
+            memory_total=int(found["total"]) * MIB,
+            memory_free=min(int(found["free"]), int(found["total"])) * MIB,
+            environment=environment or {},
+            **details.get(found["index"], {}),
+        )
+        for found in map(LISTED.fullmatch, lines)
+        if found
+    )
+
+
+def _details(lines: Sequence[str]) -> dict[str, dict[str, str]]:
+    """`kind` and `driver` by the device's number. A line of its own follows for what computes on the CPU."""
+    details: dict[str, dict[str, str]] = {}
+    last: dict[str, str] = {}
+    for line in lines:
+        if found := DETAILS.search(line):
+            kind = INTEGRATED if found["shared"] == "1" else DISCRETE
+            last = details[found["index"]] = {"driver": shown(found["driver"]), "kind": kind}
+        elif OF_CPU in line:
+            last["kind"] = SOFTWARE
+    return details

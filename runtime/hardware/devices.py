@@ -1,0 +1,64 @@
+"""GPUs: facts, as `runtime/engine/look.py` finds them out; not imported where a file has no backend for any."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+DISCRETE, INTEGRATED, SOFTWARE = "discrete", "integrated", "software"
+KINDS = (DISCRETE, INTEGRATED, SOFTWARE)
+
+
+@dataclass(frozen=True)
+class GpuBackend:
+    """A backend that computes on GPUs. It knows no software renderers unless `all_devices` is in its environment."""
+
+    name: str
+    all_devices: Mapping[str, str] = field(default_factory=dict)
+
+
+GPU_BACKENDS = (GpuBackend("vulkan", {"GGML_VK_VISIBLE_DEVICES": "0"}),)
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU. `name` is the engine's (`Vulkan0`), `kind` one of KINDS, memory in bytes.
+
+    `environment` is what the engine must have to list it.
+    """
+
+    name: str
+    description: str
+    kind: str = DISCRETE
+    driver: str | None = None
+    memory_total: int = 0
+    memory_free: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """For people: `NVIDIA GeForce RTX 3060`, without what the driver says of itself behind it."""
+        return self.description.partition(" (")[0] or self.name
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of one backend: its devices, or in `trouble` why there was nothing to see."""
+
+    backend: str
+    devices: tuple[Device, ...] = ()
+    trouble: str | None = None
+
+
+def looks_from(value: Any) -> tuple[Look, ...]:
+    """Looks out of JSON, as `info --json` prints them. Raises ValueError for what is none."""
+    try:
+        return tuple(_look(item) for item in value)
+    except (TypeError, KeyError, AttributeError):
+        raise ValueError("'gpus' is no list of backends with their devices") from None
+
+
+def _look(item: Any) -> Look:
+    devices = tuple(Device(**device) for device in item.get("devices", ()))
+    if not all(device.kind in KINDS and isinstance(device.memory_free, int) for device in devices):
+        raise ValueError(f"a device of 'gpus' is of no known kind: {', '.join(KINDS)}")
+    return Look(str(item["backend"]), devices, item.get("trouble"))
