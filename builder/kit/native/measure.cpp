@@ -56,7 +56,7 @@ private:
 class bench {
 public:
     double load(bool repack) {
-        context_.reset();
+        forget_context();
         model_.reset();
         llama_model_params params = llama_model_default_params();
         params.use_extra_bufts = repack;
@@ -73,7 +73,7 @@ public:
             throw std::runtime_error("no model is loaded");
         }
         const auto begin = clock_type::now();
-        context_.reset();
+        forget_context();
         llama_context_params params = llama_context_default_params();
         params.n_ctx           = (uint32_t) tokens;
         params.n_batch         = (uint32_t) tokens;
@@ -84,7 +84,6 @@ public:
         if (!context_ || !llama_get_memory(context_.get())) {
             throw std::runtime_error("there is no context for this model");
         }
-        filled_ = 0;
         threads(threads_);
         return since(begin);
     }
@@ -223,7 +222,14 @@ private:
         }
     }
 
-    // A pool of threads like the one that the server has.
+    void forget_context() {
+        context_.reset();
+        pools_.clear();
+        filled_ = 0;
+    }
+
+    // A pool of threads like the one that the server has, one for each number. All live as long as the context: its backend
+    // puts the one that it had before to sleep when it is first run with another.
     void attach() {
         auto * cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
         auto * reg = cpu ? ggml_backend_dev_backend_reg(cpu) : nullptr;
@@ -232,16 +238,18 @@ private:
         }
         const auto make = (decltype(ggml_threadpool_new) *) ggml_backend_reg_get_proc_address(reg, "ggml_threadpool_new");
         const auto free = (decltype(ggml_threadpool_free) *) ggml_backend_reg_get_proc_address(reg, "ggml_threadpool_free");
-        llama_detach_threadpool(context_.get());
-        pool_.reset();
-        ggml_threadpool_params params;
-        ggml_threadpool_params_init(&params, threads_);
-        pool_ = { make(&params), free };
+        if (!pools_.count(threads_)) {
+            ggml_threadpool_params params;
+            ggml_threadpool_params_init(&params, threads_);
+            pools_.emplace(threads_, pool(make(&params), free));
+        }
         llama_set_n_threads(context_.get(), threads_, threads_);
-        llama_attach_threadpool(context_.get(), pool_.get(), nullptr);
+        llama_attach_threadpool(context_.get(), pools_.at(threads_).get(), nullptr);
     }
 
-    std::unique_ptr<ggml_threadpool, void (*)(ggml_threadpool *)> pool_{ nullptr, [](ggml_threadpool *) {} };
+    using pool = std::unique_ptr<ggml_threadpool, void (*)(ggml_threadpool *)>;
+
+    std::map<int, pool>                          pools_;  // before the context, so that they outlive it
     std::unique_ptr<llama_model, free_model>     model_;
     std::unique_ptr<llama_context, free_context> context_;
     std::vector<std::unique_ptr<neighbour>>      neighbours_;
