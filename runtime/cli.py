@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -14,6 +14,9 @@ from mkllm.runtime import options, streams
 from mkllm.runtime.errors import OutputFailure, RuntimeFailure
 from mkllm.runtime.own_file import own_file, own_name
 from mkllm.runtime.signals import Terminated, raise_on_termination
+
+if TYPE_CHECKING:
+    from mkllm.runtime.hardware.settings import Effort
 
 PIPE_CLOSED = 128 + 13
 INTERRUPTED = 128 + 2
@@ -149,6 +152,24 @@ def info_command(as_json: bool) -> int:
     from mkllm.runtime.commands import info
 
     return info.run(own_file(), as_json)
+
+
+@program.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--tune",
+    type=click.Choice(["quick", "full", "off"]),
+    default="quick",
+    metavar="quick|full|off",
+    help="Measure for 3 seconds unless that was done before, for a minute anew, or not at all.",
+)
+@click.option("--no-tune", "tune", flag_value="off", help="The same as --tune off.")
+@debug
+def doctor_command(tune: "Effort", as_json: bool) -> int:
+    """Show what was found on this machine, chosen, rejected and measured, and what would make it faster."""
+    from mkllm.runtime.commands import doctor
+
+    return doctor.run(own_file(), tune, as_json)
 
 
 @program.command("verify")

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import IO
 
@@ -43,6 +45,22 @@ class Progress:
         if self._shown:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
+
+
+@contextmanager
+def waiting(text: str, stream: IO[str] | None = None) -> Iterator[None]:
+    """While the block takes its time, a terminal says what for."""
+    stream = sys.stderr if stream is None else stream
+    is_shown = stream.isatty()
+    if is_shown:
+        stream.write(f"\r\x1b[K{text}")
+        stream.flush()
+    try:
+        yield
+    finally:
+        if is_shown:
+            stream.write("\r\x1b[K")
+            stream.flush()
 
 
 def size(count: int) -> str:

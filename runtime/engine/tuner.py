@@ -37,10 +37,11 @@ class Tuner:
 
     def run(self) -> tuple[Sequence[Choice], Arguments]:
         """Measure and remember: kernels in order, and how to start each. What is not measured is as it was ranked."""
-        found = tuned(self._choices, self._settled, self._measured())
+        found = tuned(self._choices, self._settled, self.measure())
         return found.choices, lambda choice: self._arguments(found.settings(choice))
 
-    def _measured(self) -> Tuning:
+    def measure(self) -> Tuning:
+        """The same without what follows from it. Never raises for what cannot be measured."""
         load = Load()
         try:
             tuning = tune(self._choices, self._settled, self._facts, self._laboratory, self._effort)

@@ -23,9 +23,10 @@ class Facts:
     """One machine as one process may use it.
 
     `cores` are physical cores among the `cpus` that the affinity mask allows, `fast_cores` those of them that are not
-    of the slow kind; `cpu_quota` is the cgroup's, in CPUs. `caches` are those that the first of the processors has or
-    shares, in bytes by level (`L1`). Memory is in bytes; `memory_available` respects the cgroup's limit. `huge_pages`
-    is the kernel's policy for anonymous memory: always, madvise or never.
+    of the slow kind; `cpus_online` are all that the machine runs, 0 where that is not known; `cpu_quota` is the
+    cgroup's, in CPUs. `caches` are those that the first of the processors has or shares, in bytes by level (`L1`).
+    Memory is in bytes; `memory_available` respects the cgroup's limit. `huge_pages` is the kernel's policy for
+    anonymous memory: always, madvise or never.
     """
 
     machine: str = "unknown"
@@ -33,6 +34,7 @@ class Facts:
     cpu_model: str = "unknown"
     cpu_flags: frozenset[str] = frozenset()
     cpus: int = 1
+    cpus_online: int = 0
     cores: int = 1
     fast_cores: int | None = None
     cpu_quota: float | None = None
@@ -79,6 +81,7 @@ def probe(root: Path = Path("/")) -> Facts:
         cpu_model=features.model,
         cpu_flags=features.flags,
         cpus=len(cpus),
+        cpus_online=look("processors", lambda: _online(root), 0),
         cores=look("cores", lambda: _cores(root, cpus), len(cpus)),
         fast_cores=look("fast cores", lambda: _fast_cores(root, cpus), None),
         cpu_quota=look("CPU limit", lambda: _cpu_quota(groups), None),
@@ -148,6 +151,11 @@ def _numbers(text: str) -> set[int]:
         first, _, last = part.partition("-")
         found |= set(range(int(first), int(last or first) + 1))
     return found
+
+
+def _online(root: Path) -> int:
+    listed = root / "sys/devices/system/cpu/online"
+    return len(_numbers(listed.read_text())) if listed.exists() else 0
 
 
 def _numa_nodes(root: Path) -> int:
@@ -265,6 +273,8 @@ def _played(facts: Facts, file: str | None) -> Facts:
                 raise ValueError(f"{name!r} has the value {value!r:.40}")
         if "cores" in given:
             given = {"fast_cores": None, **given}
+        if "cpus" in given:
+            given = {"cpus_online": given["cpus"], **given}
         given = {**given, "cpu_flags": frozenset(given.get("cpu_flags", facts.cpu_flags))}
         return dataclasses.replace(facts, **{**given, "notes": (*facts.notes, f"played from MKLLM_PROBE={file!r}")})
     except (OSError, ValueError, TypeError) as error:
