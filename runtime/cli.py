@@ -172,6 +172,26 @@ def doctor_command(tune: "Effort", as_json: bool) -> int:
     return doctor.run(own_file(), tune, as_json)
 
 
+@program.command("bench")
+@click.option("--all", "everything", is_flag=True, help="All kernels that run here, weights mapped and repacked.")
+@click.option("--prompt-tokens", type=options.POSITIVE, default=512, metavar="N", help="Tokens to read (default: 512).")
+@click.option("--tokens", type=options.POSITIVE, default=64, metavar="N", help="Tokens to generate (default: 64).")
+@click.option("--rounds", type=click.IntRange(min=5), default=5, metavar="N", help="How often, 5 or more (default: 5).")
+@click.option("--depth", type=click.IntRange(min=0), default=0, metavar="N", help="Tokens already in the context.")
+@click.option("--threads", "-t", type=options.POSITIVE, metavar="N", help="Threads to generate with.")
+@click.option("--threads-batch", "-tb", type=options.POSITIVE, metavar="N", help="Threads to read prompts with.")
+@click.option("--kernel", metavar="NAME", help="This kernel and no other; 'info' lists them.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--csv", metavar="FILE", help="Write a table for programs; '-' prints it instead of the one for people.")
+@click.option("--plot", metavar="FILE.svg", help="Draw a chart.")
+@debug
+def bench_command(**given: Any) -> int:
+    """Measure how fast the model reads and generates here, and how much of the memory's bandwidth it reaches."""
+    from mkllm.runtime.commands import bench
+
+    return bench.run(*options.bench_options(given))
+
+
 @program.command("verify")
 @debug
 def verify_command() -> int:

@@ -49,7 +49,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Model:
-    """Facts of the weights, read from their GGUF header; `context` is the trained length in tokens."""
+    """Facts of the weights, read from their GGUF header; `context` is the trained length in tokens.
+
+    `token_weights`: bytes of the weights that are read to generate one token, 0 where the header does not say.
+    """
 
     member: str
     architecture: str
@@ -60,6 +63,7 @@ class Model:
     license: str | None
     title: str | None
     memory: Memory
+    token_weights: int = 0
 
 
 @dataclass(frozen=True)

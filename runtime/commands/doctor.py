@@ -1,34 +1,21 @@
 """`doctor`: what was found on this machine, chosen, rejected and measured, and what would make it faster."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mkllm.runtime.artifact.disk import file_system
 from mkllm.runtime.artifact.reader import Artifact
 from mkllm.runtime.commands.examination import Examination, as_object
 from mkllm.runtime.commands.findings import sections
 from mkllm.runtime.commands.paragraphs import page, terminal_width
+from mkllm.runtime.commands.tuning import Known, settings_of, tuning_of
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.errors import TooLittleMemory
 from mkllm.runtime.hardware.advice import Advice, Case, advise
-from mkllm.runtime.hardware.plans import Plans
 from mkllm.runtime.hardware.rank import rank
-from mkllm.runtime.hardware.settings import Effort, Settings, Tuning, tuned, untuned
-from mkllm.runtime.hardware.tune import FULL_SECONDS, QUICK_SECONDS
+from mkllm.runtime.hardware.settings import Effort
 from mkllm.runtime.home import Home
-from mkllm.runtime.progress import waiting
 from mkllm.runtime.session import Survey, memory_repacked, opened, survey
-
-NOWHERE = Plans(None, "", "")
-
-
-@dataclass(frozen=True)
-class Known:
-    """A tuning, whether it was there already, and when it was measured (None: it is not remembered)."""
-
-    tuning: Tuning | None
-    remembered: bool = False
-    measured: float | None = None
 
 
 def run(path: str, effort: Effort, as_json: bool) -> int:
@@ -57,32 +44,6 @@ def _ranked(found: Survey) -> Survey:
     return replace(found, ranking=rank(found.facts, found.artifact.manifest.backends, None, found.plans.crashes()))
 
 
-def tuning_of(found: Survey, effort: Effort) -> Known:
-    """What is remembered, or what is measured now, and then remembered where that can be."""
-    known = None if effort == "full" else found.plans.recall()
-    if known:
-        return Known(known, remembered=True, measured=found.plans.measured())
-    if effort == "off" or not found.ranking.choices:
-        return Known(None)
-    tuning = _all_measured(found) if effort == "full" else _measured(found, effort)
-    return Known(tuning, measured=found.plans.measured() if found.plans.recall() else None)
-
-
-def _all_measured(found: Survey) -> Tuning:
-    """Kernels that crashed here are tried again, and what was remembered before is forgotten."""
-    ranking = rank(found.facts, found.artifact.manifest.backends)
-    tuning = _measured(replace(found, ranking=ranking, plans=NOWHERE), "full")
-    found.plans.forget()
-    found.plans.remember(tuning)
-    return tuning
-
-
-def _measured(found: Survey, effort: Effort) -> Tuning:
-    seconds = FULL_SECONDS if effort == "full" else QUICK_SECONDS
-    with waiting(f"measuring what is fastest on this machine, for at most {seconds:.0f} s"):
-        return found.tuner(effort).measure()
-
-
 def _examined(path: str, found: Survey, failure: TooLittleMemory | None, known: Known) -> Examination:
     artifact = found.artifact
     return Examination(
@@ -95,7 +56,7 @@ def _examined(path: str, found: Survey, failure: TooLittleMemory | None, known: 
         fit=failure or found.fit,
         ranking=found.ranking,
         settled=found.settled,
-        settings=_settings(found, known.tuning),
+        settings=settings_of(found, known.tuning),
         tuning=known.tuning,
         measured=known.measured,
         remembered=known.remembered,
@@ -103,15 +64,6 @@ def _examined(path: str, found: Survey, failure: TooLittleMemory | None, known: 
         place=found.home.kind,
         advice=_advice(path, found, failure, known),
     )
-
-
-def _settings(found: Survey, tuning: Tuning | None) -> Settings | None:
-    """Of the next launch."""
-    choices = found.ranking.choices
-    if not choices:
-        return None
-    kept = tuned(choices, found.settled, tuning or untuned(choices, found.settled))
-    return kept.settings(kept.choices[0])
 
 
 def _advice(path: str, found: Survey, failure: TooLittleMemory | None, known: Known) -> tuple[Advice, ...]:

@@ -1,8 +1,10 @@
-"""`doctor` as a user runs it: with the real kit and the demo model, from every kind of home, and from mkllm."""
+"""`doctor` and `bench` as a user runs them: with the real kit and the demo model, from all homes, and from mkllm."""
 
+import csv
 import json
 import os
 import subprocess
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,36 @@ def test_doctor_from_mkllm(mkllm: Path) -> None:
     assert found["model"]["name"] == "demo" and found["chosen"]["kernel"]
 
 
-@pytest.mark.parametrize("words", [["doctor", "--tune", "much"], ["doctor", "--wrong"]])
+def test_bench_measures_prompt_generation_load_and_memory(demo: Path) -> None:
+    found = json.loads(run(demo, "bench", "--json", "--prompt-tokens", "64", "--tokens", "16", "--depth", "32").stdout)
+    (only,) = found["results"]
+    for what in ("prompt", "generation"):
+        assert only[what]["count"] == 5 and 0 < only[what]["min"] <= only[what]["median"] <= only[what]["max"]
+    assert only["chosen"] and only["load_seconds"]["median"] > 0 and only["failure"] is None
+    assert found["memory"]["bytes_per_second"]["median"] > 1e8 and "L3 cache" in found["memory"]["no_share"]
+    assert 0 < found["token_weights"] < 3_000_000
+
+
+def test_bench_compares_all_kernels_and_writes_a_table_and_a_chart(demo: Path, tmp_path: Path) -> None:
+    table, plot = tmp_path / "speeds.csv", tmp_path / "speeds.svg"
+    few = ["--prompt-tokens", "32", "--tokens", "8"]
+    shown = run(demo, "bench", "--all", *few, "--csv", table, "--plot", plot).stdout
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    kernels = {row["kernel"] for row in rows}
+    assert len(rows) == 2 * len(kernels) and all(float(row["generation_median"]) > 0 for row in rows)
+    assert sum(row["chosen"] == "true" for row in rows) == 1 and all(kernel in shown for kernel in kernels)
+    texts = {element.text for element in ElementTree.parse(plot).getroot().iter()}
+    assert {f"{row['kernel']}, {row['weights']}" for row in rows} <= texts
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["speeds.csv", "speeds.svg"]
+
+
+def test_bench_from_mkllm(mkllm: Path) -> None:
+    words = ["--csv", "-", "--prompt-tokens", "32", "--tokens", "8"]
+    lines = run(mkllm, "-q", "bench", "demo", *words).stdout.splitlines()
+    assert lines[0].startswith("kernel,") and len(lines) == 2
+
+
+@pytest.mark.parametrize("words", [["doctor", "--tune", "much"], ["doctor", "--wrong"], ["bench", "--rounds", "2"]])
 def test_wrong_options(demo: Path, words: list[str]) -> None:
     assert run(demo, *words, status=2).stderr.count("\n") == 1

@@ -20,6 +20,7 @@ def test_help_shows_every_command_and_option(fake_artifact, run):
         "serve",
         "info",
         "doctor",
+        "bench",
         "verify",
         "extract",
         "licenses",
@@ -31,7 +32,7 @@ def test_help_shows_every_command_and_option(fake_artifact, run):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "info", "doctor", "verify", "extract", "licenses"])
+@pytest.mark.parametrize("command", ["serve", "chat", "info", "doctor", "bench", "verify", "extract", "licenses"])
 def test_every_command_has_help(fake_artifact, run, command):
     done = run(fake_artifact, command, "--help")
     assert done.returncode == 0 and done.stdout.startswith(f"Usage: fake {command}")
@@ -193,6 +194,9 @@ def test_a_prompt_never_imports_the_front(fake_artifact, run):
     assert not imported & {"aiohttp", "asyncio", "http.client", "prompt_toolkit", "psutil", "mkllm.runtime.front"}
     assert not imported & {
         "mkllm.runtime.commands.doctor",
+        "mkllm.runtime.commands.bench",
+        "mkllm.runtime.commands.tuning",
+        "mkllm.runtime.engine.race",
         "mkllm.runtime.hardware.advice",
         "mkllm.runtime.artifact.disk",
     }
