@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -14,6 +14,9 @@ from mkllm.runtime import options, streams
 from mkllm.runtime.errors import OutputFailure, RuntimeFailure
 from mkllm.runtime.own_file import own_file, own_name
 from mkllm.runtime.signals import Terminated, raise_on_termination
+
+if TYPE_CHECKING:
+    from mkllm.runtime.hardware.settings import Effort
 
 PIPE_CLOSED = 128 + 13
 INTERRUPTED = 128 + 2
@@ -149,6 +152,44 @@ def info_command(as_json: bool) -> int:
     from mkllm.runtime.commands import info
 
     return info.run(own_file(), as_json)
+
+
+@program.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--tune",
+    type=click.Choice(["quick", "full", "off"]),
+    default="quick",
+    metavar="quick|full|off",
+    help="Measure for 3 seconds unless that was done before, for a minute anew, or not at all.",
+)
+@click.option("--no-tune", "tune", flag_value="off", help="The same as --tune off.")
+@debug
+def doctor_command(tune: "Effort", as_json: bool) -> int:
+    """Show what was found on this machine, chosen, rejected and measured, and what would make it faster."""
+    from mkllm.runtime.commands import doctor
+
+    return doctor.run(own_file(), tune, as_json)
+
+
+@program.command("bench")
+@click.option("--all", "everything", is_flag=True, help="All kernels that run here, weights mapped and repacked.")
+@click.option("--prompt-tokens", type=options.POSITIVE, default=512, metavar="N", help="Tokens to read (default: 512).")
+@click.option("--tokens", type=options.POSITIVE, default=64, metavar="N", help="Tokens to generate (default: 64).")
+@click.option("--rounds", type=click.IntRange(min=5), default=5, metavar="N", help="How often, 5 or more (default: 5).")
+@click.option("--depth", type=click.IntRange(min=0), default=0, metavar="N", help="Tokens already in the context.")
+@click.option("--threads", "-t", type=options.POSITIVE, metavar="N", help="Threads to generate with.")
+@click.option("--threads-batch", "-tb", type=options.POSITIVE, metavar="N", help="Threads to read prompts with.")
+@click.option("--kernel", metavar="NAME", help="This kernel and no other; 'info' lists them.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--csv", metavar="FILE", help="Write a table for programs; '-' prints it instead of the one for people.")
+@click.option("--plot", metavar="FILE.svg", help="Draw a chart.")
+@debug
+def bench_command(**given: Any) -> int:
+    """Measure how fast the model reads and generates here, and how much of the memory's bandwidth it reaches."""
+    from mkllm.runtime.commands import bench
+
+    return bench.run(*options.bench_options(given))
 
 
 @program.command("verify")

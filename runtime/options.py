@@ -6,7 +6,7 @@ Names and short forms are those of llama-server where it has them.
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,9 @@ from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.log import Logging
 from mkllm.runtime.hardware.fit import TYPE_BYTES
+
+if TYPE_CHECKING:
+    from mkllm.runtime.commands.bench import Wanted
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 MAX_BODY = 64 << 20
@@ -265,6 +268,30 @@ def engine_options(given: Mapping[str, Any], extra: tuple[str, ...]) -> EngineOp
         plain=plain,
         extra=(*flags, *extra),
     )
+
+
+def bench_options(given: Mapping[str, Any]) -> "tuple[Wanted, EngineOptions, str | None]":
+    """What `bench` was asked for. Raises click.UsageError for what cannot be together."""
+    from mkllm.runtime.commands.bench import STDOUT, Wanted
+
+    csv, plot = given["csv"], given["plot"]
+    if given["as_json"] and csv == STDOUT:
+        raise click.UsageError("--json and '--csv -' both print on standard output: give --csv a file")
+    if plot is not None and not plot.lower().endswith(".svg"):
+        raise click.UsageError(f"the chart is SVG, and {plot!r} does not end with .svg: choose a name that does")
+    if csv is not None and csv == plot:
+        raise click.UsageError(f"--csv and --plot both name {csv!r}: give each a file of its own")
+    wanted = Wanted(
+        prompt=given["prompt_tokens"],
+        tokens=given["tokens"],
+        rounds=given["rounds"],
+        depth=given["depth"],
+        everything=given["everything"],
+        json=given["as_json"],
+        csv=csv,
+        plot=plot,
+    )
+    return wanted, EngineOptions(threads=given["threads"], threads_batch=given["threads_batch"]), given["kernel"]
 
 
 def log_settings(given: Mapping[str, Any]) -> Logging:

@@ -1,9 +1,14 @@
 """How far long work on bytes has come, for a person: on a terminal a line with rate and time left."""
 
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import IO
+
+from mkllm.runtime.artifact.shown import shown
 
 INTERVAL = 0.1
 
@@ -43,6 +48,64 @@ class Progress:
         if self._shown:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
+
+
+class Steps:
+    """Counts the `total` steps of work whose steps are unlike; a terminal shows which one is done, and what is left."""
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self.total = 0
+        self._stream = sys.stderr if stream is None else stream
+        self._shown = self._stream.isatty()
+        self._begun = 0
+        self._started = time.monotonic()
+
+    def begin(self, text: str) -> None:
+        """The next step begins."""
+        self._begun += 1
+        if self._shown:
+            line = shown(self.line(text, time.monotonic()))
+            self._stream.write(f"\r\x1b[K{line[: _columns(self._stream) - 1]}")
+            self._stream.flush()
+
+    def line(self, text: str, now: float) -> str:
+        """`3 of 12: reading  8 s left`; how long it takes is not known before two steps are done."""
+        done = self._begun - 1
+        left = (now - self._started) / done * (self.total - done) if done > 1 else 0.0
+        return f"{self._begun} of {self.total}: {text}" + (f"  {left:.0f} s left" if left else "")
+
+    def __enter__(self) -> "Steps":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
+def _columns(stream: IO[str]) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+@contextmanager
+def waiting(text: str, stream: IO[str] | None = None) -> Iterator[None]:
+    """While the block takes its time, a terminal says what for."""
+    stream = sys.stderr if stream is None else stream
+    is_shown = stream.isatty()
+    if is_shown:
+        stream.write(f"\r\x1b[K{text}")
+        stream.flush()
+    try:
+        yield
+    finally:
+        if is_shown:
+            stream.write("\r\x1b[K")
+            stream.flush()
 
 
 def size(count: int) -> str:

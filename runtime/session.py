@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
@@ -10,18 +11,22 @@ from mkllm.runtime.engine.arguments import EngineOptions, arguments, asked, open
 from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Weights
-from mkllm.runtime.engine.supervisor import Order, Plan, Supervisor, Tuner
+from mkllm.runtime.engine.supervisor import Order, Plan, Supervisor
 from mkllm.runtime.errors import EngineUnusable, TooLittleMemory
 from mkllm.runtime.gpus import gpu_burden, has_gpu_backend, see_gpus, with_gpu_memory
 from mkllm.runtime.hardware.fit import Fit, fit
 from mkllm.runtime.hardware.plans import Plans, plans
 from mkllm.runtime.hardware.probe import Facts, probe
 from mkllm.runtime.hardware.rank import Choice, Ranking, rank
-from mkllm.runtime.hardware.settings import Settings, Settled, Tuned, tuned, untuned
+from mkllm.runtime.hardware.settings import Effort, Settings, Settled, Tuned, tuned, untuned
 from mkllm.runtime.hardware.variants import GPUS
 from mkllm.runtime.home import Home, open_home, prune, watch_guardian
 from mkllm.runtime.own_file import own_file
 from mkllm.runtime.signals import uninterrupted
+
+if TYPE_CHECKING:
+    from mkllm.runtime.engine.measure import Laboratory
+    from mkllm.runtime.engine.tuner import Tuner
 
 SMALL_MODEL = 16 << 20
 LONG_TO_REPACK = 128 << 20
@@ -54,31 +59,23 @@ class Session:
 @contextmanager
 def start_session(options: EngineOptions, kernel: str | None, logging: Logging) -> Iterator[Session]:
     """Start the engine of this program's own artifact; it ends with the block. `kernel`: this one and no other."""
-    with open_artifact(own_file()) as artifact, _home() as home:
-        modules = Modules(artifact, home)
-        facts = see_gpus(probe(), artifact, modules, home.frozen, kernel)
-        fitted = fit_model(artifact, facts, options)
-        settled = settle(artifact, facts, options, fitted)
-        known = plans_of(artifact, home, facts, settled, kernel)
-        if options.tune == "full":
-            known.forget()
-        burden = gpu_burden(artifact, facts, fitted, options)
-        ranking = rank(facts, artifact.manifest.backends, kernel, known.crashes(), burden)
-        _expect_kernel(ranking, kernel)
-        launch = _Launch(artifact, home, facts, options, fitted, settled, known)
-        engine = Supervisor(launch.plan(ranking, Log(logging)))
+    with opened() as (artifact, home):
+        found = survey(artifact, home, options, kernel)
+        expect_kernel(found.ranking, kernel)
+        engine = Supervisor(found.plan(Log(logging)))
         try:
             engine.start()
             prune(home)
-            yield Session(artifact, home, facts, ranking, fitted, options.alias or artifact.manifest.name, engine)
+            model_id = options.alias or artifact.manifest.name
+            yield Session(artifact, home, found.facts, found.ranking, found.fit, model_id, engine)
         finally:
             with uninterrupted():
                 engine.stop()
 
 
 @dataclass(frozen=True)
-class _Launch:
-    """All that the plan of a start depends on."""
+class Survey:
+    """An artifact on this machine before anything is started: all that the plan of a start depends on."""
 
     artifact: Artifact
     home: Home
@@ -87,15 +84,17 @@ class _Launch:
     fit: Fit
     settled: Settled
     plans: Plans
+    ranking: Ranking
 
-    def plan(self, ranking: Ranking, log: Log) -> Plan:
+    def plan(self, log: Log) -> Plan:
         """How the engine is started: as was measured here before, or will be before the start, or as it is ranked.
 
         Only kernels of the CPU are measured: a GPU that can be used comes first.
         """
-        on_gpu = ranking.choices[0].name in GPUS
+        choices = self.ranking.choices
+        on_gpu = choices[0].name in GPUS
         known = self.plans.recall() if self.options.tune == "quick" and not on_gpu else None
-        order = self.order(tuned(ranking.choices, self.settled, known or untuned(ranking.choices, self.settled)))
+        order = self.order(tuned(choices, self.settled, known or untuned(choices, self.settled)))
         order.arguments(order.choices[0])  # raises for what can be seen to be wrong before any start
         return Plan(
             order=order,
@@ -103,7 +102,7 @@ class _Launch:
             weights=self.weights,
             log=log,
             frozen_home=self.home.frozen,
-            tuner=None if known or on_gpu or not self._is_worth_tuning else self._tuner(ranking),
+            tuner=None if known or on_gpu or not self._is_worth_tuning else self.tuner(self.options.tune),
             crashed=lambda choice, sentence: self.plans.remember_crash(choice.name, sentence),
         )
 
@@ -143,21 +142,50 @@ class _Launch:
         durable = self.home.kind == "cache" and self.weights.length >= SMALL_MODEL
         return self.options.tune == "full" or (self.options.tune == "quick" and durable)
 
-    def _tuner(self, ranking: Ranking) -> Tuner:
-        from mkllm.runtime.engine.measure import Laboratory
+    def tuner(self, effort: Effort) -> "Tuner":
+        """Measures what is fastest, and remembers it."""
         from mkllm.runtime.engine.tuner import Tuner
 
-        laboratory = Laboratory(Modules(self.artifact, self.home), self.weights, self.home.frozen)
-        effort = self.options.tune
-        return Tuner(ranking.choices, self.order, self.settled, self.facts, laboratory, self.plans, effort)
+        choices, plans = self.ranking.choices, self.plans
+        return Tuner(choices, self.order, self.settled, self.facts, self.laboratory(), plans, effort)
+
+    def laboratory(self) -> "Laboratory":
+        """Where this model is measured."""
+        from mkllm.runtime.engine.measure import Laboratory
+
+        return Laboratory(Modules(self.artifact, self.home), self.weights, self.home.frozen)
+
+
+def survey(artifact: Artifact, home: Home, options: EngineOptions, kernel: str | None) -> Survey:
+    """Look at this machine, and at what is remembered of it. Raises TooLittleMemory, or WrongArgument."""
+    facts = see_gpus(probe(), artifact, Modules(artifact, home), home.frozen, kernel)
+    fitted = fit_model(artifact, facts, options)
+    settled = settle(artifact, facts, options, fitted)
+    known = plans_of(artifact, home, facts, settled, kernel)
+    if options.tune == "full":
+        known.forget()
+    burden = gpu_burden(artifact, facts, fitted, options)
+    ranking = rank(facts, artifact.manifest.backends, kernel, known.crashes(), burden)
+    return Survey(artifact, home, facts, options, fitted, settled, known, ranking)
+
+
+@contextmanager
+def opened() -> Iterator[tuple[Artifact, Home]]:
+    """This program's own artifact, and its home; what must not outlive the block is removed after it."""
+    with open_artifact(own_file()) as artifact, _home() as home:
+        yield artifact, home
 
 
 def settle(artifact: Artifact, facts: Facts, options: EngineOptions, fitted: Fit) -> Settled:
     """What is settled before anything is measured. Repacked weights are a second copy, which needs its room."""
     found = open_questions(artifact.manifest, options, fitted, fit_threads(artifact, facts))
-    needed = artifact.member(WEIGHTS).size + fitted.caches + fitted.buffers
-    is_tight = facts.memory_total > 0 and facts.memory_available < needed * 1.1
+    is_tight = facts.memory_total > 0 and facts.memory_available < memory_repacked(artifact, fitted)
     return replace(found, repack=False) if found.repack is None and options.fit and is_tight else found
+
+
+def memory_repacked(artifact: Artifact, fitted: Fit) -> int:
+    """Bytes that are to be free for weights to be repacked: for the copy and what is beside it, and some more."""
+    return int((artifact.member(WEIGHTS).size + fitted.caches + fitted.buffers) * 1.1)
 
 
 def plans_of(artifact: Artifact, home: Home, facts: Facts, settled: Settled, kernel: str | None) -> Plans:
@@ -168,7 +196,7 @@ def plans_of(artifact: Artifact, home: Home, facts: Facts, settled: Settled, ker
     return plans(folder, facts, manifest.kit.id, artifact.member(WEIGHTS).sha256, settled, names)
 
 
-def _expect_kernel(ranking: Ranking, kernel: str | None) -> None:
+def expect_kernel(ranking: Ranking, kernel: str | None) -> None:
     """A kernel that was asked for by name and is not to be had is an error, never another kernel."""
     if ranking.choices:
         return

@@ -9,6 +9,8 @@ from mkllm.builder.commands.common import common_options
 COMMANDS = {
     "build": ("mkllm.builder.commands.build:build", "Make one executable file out of a model."),
     "run": ("mkllm.builder.commands.run:run", "Build a model into the cache and run it."),
+    "doctor": ("mkllm.builder.commands.doctor:doctor", "Show what is fastest on this machine, and why."),
+    "bench": ("mkllm.builder.commands.bench:bench", "Measure how fast a model runs on this machine."),
     "inspect": ("mkllm.builder.commands.inspect:inspect", "Show what an artifact holds."),
     "verify": ("mkllm.builder.commands.verify:verify", "Compare every byte of an artifact with what was built."),
     "extract": ("mkllm.builder.commands.extract:extract", "Take the model, or another member, out of an artifact."),

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -18,12 +20,17 @@ def run(model: str, args: tuple[str, ...]) -> None:
 
     Everything behind MODEL goes to the artifact, such as `mkllm run demo -p "Hello"`.
     """
+    become(model, args)
+
+
+def become(model: str, words: Sequence[str]) -> NoReturn:
+    """Be the artifact of that model, called with these words. Raises a BuilderFailure where that cannot be."""
     from mkllm.builder.cached import cached_artifact
 
     path = cached_artifact(model, output())
     sys.stdout.flush()
     try:
-        os.execv(path, [str(path), *args])
+        os.execv(path, [str(path), *words])
     except OSError as error:
         hint = "set MKLLM_CACHE to a folder from which programs may be started"
         reason = (error.strerror or "?").lower()

@@ -11,6 +11,10 @@ from mkllm.runtime.artifact.manifest import WEIGHTS, Model
 
 ARCHITECTURE = "general.architecture"
 TOKENIZER = "tokenizer.ggml.model"
+# Names of tensors in llama.cpp.
+EXPERTS = b"_exps."
+OUTPUT = b"output.weight"
+ROWS = (b"token_embd.weight", b"per_layer_token_embd.weight")
 LAYER = b"blk"
 OTHER_KINDS = {
     "mmproj": "a projector for images or sound that accompanies a model; name the model itself",
@@ -41,7 +45,20 @@ def facts(header: Gguf, tensors: Sequence[Tensor]) -> Model:
         license=header.text("general.license"),
         title=header.text("general.name"),
         memory=estimate(header, tensors, architecture),
+        token_weights=_token_weights(header, tensors, architecture),
     )
+
+
+def _token_weights(header: Gguf, tensors: Sequence[Tensor], architecture: str) -> int:
+    """Bytes that one token needs: of experts those that are used; of tables that rows are taken from, nothing."""
+    experts, used = (header.integer(f"{architecture}.{key}") for key in ("expert_count", "expert_used_count"))
+    by_expert = sum(tensor.size for tensor in tensors if EXPERTS in tensor.name)
+    if by_expert and not (experts and used and 0 < used <= experts):
+        return 0
+    tied = all(tensor.name != OUTPUT for tensor in tensors)  # the table of tokens is multiplied with, too
+    tables = ROWS[1:] if tied else ROWS
+    rest = sum(tensor.size for tensor in tensors if EXPERTS not in tensor.name and tensor.name not in tables)
+    return rest + (by_expert * used // experts if by_expert and experts and used else 0)
 
 
 def _architecture(header: Gguf) -> str:

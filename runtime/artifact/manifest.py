@@ -52,6 +52,7 @@ class Model:
     """Facts of the weights, read from their GGUF header; `context` is the trained length in tokens.
 
     `layers` (0: it does not say) have at most `layer_bytes` of weights each.
+    `token_weights`: bytes of the weights that are read to generate one token, 0 where the header does not say.
     """
 
     member: str
@@ -65,6 +66,7 @@ class Model:
     license: str | None
     title: str | None
     memory: Memory
+    token_weights: int = 0
 
 
 @dataclass(frozen=True)

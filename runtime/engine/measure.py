@@ -178,20 +178,24 @@ class Bench:
         """Threads that burn time beside what follows."""
         self._ask(f"neighbours {number}")
 
+    def times(self, number: int) -> None:
+        """What follows is done so often at the least, instead of three times."""
+        self._ask(f"times {number}")
+
     def fill(self, tokens: int) -> float:
         """Have so many tokens in the context before what follows."""
         return float(self._ask(f"fill {tokens}"))
 
     def prompt(self, tokens: int, milliseconds: int) -> list[float]:
-        """Read so many tokens at once, at least three times."""
+        """Read so many tokens at once, again and again."""
         return [float(seconds) for seconds in self._ask(f"prompt {tokens} {milliseconds}")]
 
     def generate(self, milliseconds: int) -> list[float]:
-        """Generate one token, at least three times."""
+        """Generate one token, again and again."""
         return [float(seconds) for seconds in self._ask(f"generate {milliseconds}")]
 
     def memory(self, megabytes: int, milliseconds: int) -> list[float]:
-        """Read so many megabytes of memory with all threads, at least three times."""
+        """Read so many megabytes of memory with all threads, again and again."""
         return [float(seconds) for seconds in self._ask(f"memory {megabytes} {milliseconds}")]
 
     def close(self) -> None:

@@ -36,9 +36,10 @@ class Tuner:
 
     def run(self) -> Order:
         """Measure and remember. What cannot be measured is as it was ranked."""
-        return self._order(tuned(self._choices, self._settled, self._measured()))
+        return self._order(tuned(self._choices, self._settled, self.measure()))
 
-    def _measured(self) -> Tuning:
+    def measure(self) -> Tuning:
+        """The same without what follows from it. Never raises for what cannot be measured."""
         load = Load()
         try:
             tuning = tune(self._choices, self._settled, self._facts, self._laboratory, self._effort)

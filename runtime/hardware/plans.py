@@ -45,6 +45,13 @@ class Plans:
         except (KeyError, TypeError, ValueError):
             return None
 
+    def measured(self) -> float | None:
+        """When what is recalled was measured, in seconds since 1970."""
+        try:
+            return (self.folder / f"plan-{self.subject}.json").stat().st_mtime if self.folder else None
+        except OSError:
+            return None
+
     def remember(self, tuning: Tuning) -> None:
         """Keep it for the next launch; what was measured on a busy machine only for want of something better."""
         before = self._read(f"plan-{self.subject}") or {}

@@ -28,10 +28,11 @@ class Facts:
     """One machine as one process may use it.
 
     `cores` are physical cores among the `cpus` that the affinity mask allows, `fast_cores` those of them that are not
-    of the slow kind; `cpu_quota` is the cgroup's, in CPUs. `caches` are those that the first of the processors has or
-    shares, in bytes by level (`L1`). Memory is in bytes; `memory_available` respects the cgroup's limit. `huge_pages`
-    is the kernel's policy for anonymous memory: always, madvise or never. `gpus`: what was seen through those backends
-    of the artifact that compute on GPUs; not by `probe`, which starts nothing, but by `runtime/engine/look.py`.
+    of the slow kind; `cpus_online` are all that the machine runs, 0 where that is not known; `cpu_quota` is the
+    cgroup's, in CPUs. `caches` are those that the first of the processors has or shares, in bytes by level (`L1`).
+    Memory is in bytes; `memory_available` respects the cgroup's limit. `huge_pages` is the kernel's policy for
+    anonymous memory: always, madvise or never. `gpus`: what was seen through those backends of
+    the artifact that compute on GPUs; not by `probe`, which starts nothing, but by `runtime/engine/look.py`.
     """
 
     machine: str = "unknown"
@@ -39,6 +40,7 @@ class Facts:
     cpu_model: str = "unknown"
     cpu_flags: frozenset[str] = frozenset()
     cpus: int = 1
+    cpus_online: int = 0
     cores: int = 1
     fast_cores: int | None = None
     cpu_quota: float | None = None
@@ -88,6 +90,7 @@ def probe(root: Path = Path("/")) -> Facts:
         cpu_model=listed.model,
         cpu_flags=flags,
         cpus=len(cpus),
+        cpus_online=look("processors", lambda: _online(root), 0),
         cores=look("cores", lambda: _cores(root, cpus), len(cpus)),
         fast_cores=look("fast cores", lambda: _fast_cores(root, cpus), None),
         cpu_quota=look("CPU limit", lambda: _cpu_quota(groups), None),
@@ -185,6 +188,11 @@ def _numbers(text: str) -> set[int]:
         first, _, last = part.partition("-")
         found |= set(range(int(first), int(last or first) + 1))
     return found
+
+
+def _online(root: Path) -> int:
+    listed = root / "sys/devices/system/cpu/online"
+    return len(_numbers(listed.read_text())) if listed.exists() else 0
 
 
 def _numa_nodes(root: Path) -> int:
@@ -304,6 +312,8 @@ def _played(facts: Facts, file: str | None) -> Facts:
                 raise ValueError(f"{name!r} has the value {value!r:.40}")
         if "cores" in given:
             given = {"fast_cores": None, **given}
+        if "cpus" in given:
+            given = {"cpus_online": given["cpus"], **given}
         given = {**given, "cpu_flags": frozenset(given.get("cpu_flags", facts.cpu_flags))}
         if "gpus" in given:
             from mkllm.runtime.hardware.devices import looks_from

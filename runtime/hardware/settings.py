@@ -8,6 +8,8 @@ from mkllm.runtime.hardware.fit import BATCH
 from mkllm.runtime.hardware.rank import Choice
 
 Effort = Literal["off", "quick", "full"]
+# What was compared with each other: kernels (with weights mapped or repacked), numbers of threads, and so on.
+Step = Literal["kernel", "generating", "reading", "attention", "batch"]
 # What settings are compared by: the time of a turn that reads this many tokens and writes that many.
 TURN_PROMPT, TURN_ANSWER = 512, 256
 
@@ -48,6 +50,7 @@ class Trial:
     settings: Settings
     prompt: float
     generation: float
+    step: Step = "kernel"
 
     @property
     def turn(self) -> float:

@@ -236,7 +236,9 @@ class _Search:
             return best
         number = self._considerate(_fewest(found), found, bench)
         for other, speed in found.items():
-            self._trials.append(Trial(f"generating with {_threads(other)}", replace(best, threads=other), 0, speed))
+            self._trials.append(
+                Trial(f"generating with {_threads(other)}", replace(best, threads=other), 0, speed, "generating")
+            )
         batch = number if self._settled.threads_batch is None and len(numbers) == 1 else best.threads_batch
         return replace(best, threads=number, threads_batch=batch)
 
@@ -247,7 +249,7 @@ class _Search:
         found = self._compare(self._numbers(self._settled.threads), bench, lambda: self._prompt(bench, None))
         for other, speed in found.items():
             settings = replace(best, threads_batch=other)
-            self._trials.append(Trial(f"reading with {_threads(other)}", settings, speed, 0))
+            self._trials.append(Trial(f"reading with {_threads(other)}", settings, speed, 0, "reading"))
         return replace(best, threads_batch=_fewest(found)) if found else best
 
     def _numbers(self, usual: int) -> list[int]:
@@ -308,7 +310,7 @@ class _Search:
             bench.threads(best.threads)
             speeds[flash] = depth / reading * self._share, self._generation(bench)
             what = f"{'with' if flash else 'without'} flash attention, after {depth} tokens"
-            self._trials.append(Trial(what, replace(best, flash=flash), *speeds[flash]))
+            self._trials.append(Trial(what, replace(best, flash=flash), *speeds[flash], "attention"))
         bench.context(2 * BATCH, self._settled.batch, True)
         with_it, without = (Trial("", best, *speeds[flash]).turn for flash in (True, False))
         return replace(best, flash=False) if without * MARGIN < with_it else best
@@ -327,7 +329,8 @@ class _Search:
             bench.context(2048, batch, flash)
             bench.threads(best.threads_batch)
             found[batch] = 2048 / bench.fill(2048) * self._share
-            self._trials.append(Trial(f"reading in batches of {batch}", replace(best, batch=batch), found[batch], 0))
+            settings = replace(best, batch=batch)
+            self._trials.append(Trial(f"reading in batches of {batch}", settings, found[batch], 0, "batch"))
         fastest = max(found, key=lambda batch: found[batch], default=BATCH)
         return replace(best, batch=fastest) if found and found[fastest] > found[BATCH] * MARGIN else best
 

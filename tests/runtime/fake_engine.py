@@ -172,7 +172,7 @@ def measure():
     """Answers at once with the times that its speeds come to; weights repacked are twice as fast."""
     module = os.path.basename(BACKENDS[0])
     journal(f"measure {module}")
-    repack = 1
+    repack, times = 1, 3
     for line in sys.stdin:
         word, *numbers = line.split()
         misbehave_if_told(f"{module} {word}")
@@ -180,9 +180,10 @@ def measure():
         rate = CONFIG.get("tokens", 1.0) * repack
         if word == "load":
             repack = 2 if numbers[0] == "1" else 1
-        seconds = {"prompt": [int(numbers[0]) / rate] * 3, "generate": [1 / rate] * 3, "memory": [0.01] * 3}.get(
-            word, 0.01
-        )
+        if word == "times":
+            times = int(numbers[0])
+        read = int(numbers[0]) / rate
+        seconds = {"prompt": [read] * times, "generate": [1 / rate] * times, "memory": [0.01] * times}.get(word, 0.01)
         print(json.dumps({"error": "told to"} if word == CONFIG.get("deny") else {"seconds": seconds}), flush=True)
 
 

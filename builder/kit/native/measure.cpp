@@ -6,6 +6,7 @@
 //     threads N               for what follows: {"seconds":…}
 //     neighbours N            so many threads that only burn time beside what follows: {"seconds":…}
 //     fill TOKENS             so many tokens before what follows: {"seconds":…}
+//     times N                 what follows is done so often at the least (3 before this): {"seconds":…}
 //     prompt TOKENS MS        read so many tokens at once, again and again for MS milliseconds: {"seconds":[…]}
 //     generate MS             one token at a time, for MS milliseconds: {"seconds":[…]}
 //     memory MEGABYTES MS     all threads together read so many megabytes of memory, for MS milliseconds: {"seconds":[…]}
@@ -31,8 +32,6 @@ namespace {
 
 using clock_type = std::chrono::steady_clock;
 
-const int TIMES = 3;  // at the least, so that there is a median
-
 double since(clock_type::time_point begin) {
     return std::chrono::duration<double>(clock_type::now() - begin).count();
 }
@@ -56,7 +55,7 @@ private:
 class bench {
 public:
     double load(bool repack) {
-        context_.reset();
+        forget_context();
         model_.reset();
         llama_model_params params = llama_model_default_params();
         params.use_extra_bufts = repack;
@@ -73,7 +72,7 @@ public:
             throw std::runtime_error("no model is loaded");
         }
         const auto begin = clock_type::now();
-        context_.reset();
+        forget_context();
         llama_context_params params = llama_context_default_params();
         params.n_ctx           = (uint32_t) tokens;
         params.n_batch         = (uint32_t) tokens;
@@ -84,7 +83,6 @@ public:
         if (!context_ || !llama_get_memory(context_.get())) {
             throw std::runtime_error("there is no context for this model");
         }
-        filled_ = 0;
         threads(threads_);
         return since(begin);
     }
@@ -112,6 +110,11 @@ public:
         decode(tokens, 0);
         filled_ = tokens;
         return since(begin);
+    }
+
+    double times(int number) {
+        times_ = number;
+        return 0;
     }
 
     std::vector<double> prompt(int tokens, double seconds) {
@@ -178,10 +181,10 @@ private:
         return context_.get();
     }
 
-    static std::vector<double> repeat(double seconds, const std::function<double(int)> & once) {
+    std::vector<double> repeat(double seconds, const std::function<double(int)> & once) const {
         std::vector<double> samples;
         double total = 0;
-        while (total < seconds || (int) samples.size() < TIMES) {
+        while (total < seconds || (int) samples.size() < times_) {
             samples.push_back(once((int) samples.size()));
             total += samples.back();
         }
@@ -223,8 +226,14 @@ private:
         }
     }
 
-    // A pool of threads like the one that the server has. The backend looks at the one before when it gets another, so
-    // each is kept as long as the context.
+    void forget_context() {
+        context_.reset();
+        pools_.clear();
+        filled_ = 0;
+    }
+
+    // A pool of threads like the one that the server has, one for each number. All live as long as the context: its backend
+    // puts the one that it had before to sleep when it is first run with another.
     void attach() {
         auto found = pools_.find(threads_);
         if (found == pools_.end()) {
@@ -254,6 +263,7 @@ private:
     std::unique_ptr<llama_context, free_context> context_;
     std::vector<std::unique_ptr<neighbour>>      neighbours_;
     int threads_ = 1, filled_ = 0;
+    int times_   = 3;  // so that there is a median
 };
 
 std::string json(const std::vector<double> & samples) {
@@ -267,7 +277,7 @@ std::string json(const std::vector<double> & samples) {
 }
 
 std::string answer(bench & b, const std::string & command, const std::vector<int> & n) {
-    static const std::map<std::string, size_t> NUMBERS = { { "load", 1 }, { "context", 3 },  { "threads", 1 }, { "neighbours", 1 },
+    static const std::map<std::string, size_t> NUMBERS = { { "load", 1 }, { "context", 3 },  { "threads", 1 }, { "neighbours", 1 }, { "times", 1 },
                                                            { "fill", 1 }, { "prompt", 2 }, { "generate", 1 }, { "memory", 2 } };
     const auto known = NUMBERS.find(command);
     if (known == NUMBERS.end() || known->second != n.size()) {
@@ -286,6 +296,7 @@ std::string answer(bench & b, const std::string & command, const std::vector<int
                          : command == "context"    ? b.context(n[0], n[1], n[2])
                          : command == "threads"    ? b.threads(n[0])
                          : command == "neighbours" ? b.neighbours(n[0])
+                         : command == "times"      ? b.times(n[0])
                                                    : b.fill(n[0]);
     return std::to_string(seconds);
 }

@@ -67,6 +67,32 @@ def test_the_independent_writer_agrees(tmp_path: Path) -> None:
     assert (model.architecture, model.context, model.parameters, model.quantization) == ("llama", 77, 22, "F32")
 
 
+EXPERTS = {
+    "token_embd.weight": ((64, 30), 8),
+    "blk.0.ffn_up_exps.weight": ((64, 8, 4), 8),
+    "blk.0.attn_norm.weight": ((64,), 0),
+    "output.weight": ((64, 30), 8),
+}
+
+
+@pytest.mark.parametrize(
+    "changes,without,size",
+    [
+        ({"llama__expert_count": 4, "llama__expert_used_count": 2}, None, 2040 + 256 + 4 * 544 // 2),
+        ({"llama__expert_count": 4, "llama__expert_used_count": 2}, "output.weight", 2040 + 256 + 4 * 544 // 2),
+        ({"llama__expert_count": 4}, None, 0),
+        ({}, "blk.0.ffn_up_exps.weight", 2040 + 256),
+    ],
+)
+def test_what_one_token_reads_of_the_weights(
+    read: Callable[[bytes], Gguf], gguf_bytes: GgufBytes, changes: dict[str, int], without: str | None, size: int
+) -> None:
+    """Half of four experts; the table of tokens only where it is the output too."""
+    tensors = {name: tensor for name, tensor in EXPERTS.items() if name != without}
+    header = read(gguf_bytes(tensors=tensors, **changes))
+    assert facts(header, header.tensors).token_weights == size
+
+
 def test_facts(read: Callable[[bytes], Gguf], gguf_bytes: GgufBytes) -> None:
     header = read(gguf_bytes())
     model = facts(header, header.tensors)

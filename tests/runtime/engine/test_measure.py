@@ -45,10 +45,13 @@ def test_a_slice_is_made_and_run(laboratory, choices, misbehaviour):
     bench.neighbours(1)
     assert bench.fill(7) == 0.01
     assert bench.prompt(16, 50) == [2.0] * 3 and bench.generate(60) == [0.125] * 3
+    bench.times(1)
+    assert bench.prompt(16, 0) == [2.0] and bench.generate(0) == [0.125]
     told = [line.split(" ", 1)[1] for line in journal.read_text().splitlines()]
     assert told == [
         f"measure {HASWELL}",
         *("load 1", "context 1024 512 1", "threads 3", "neighbours 1", "fill 7", "prompt 16 50", "generate 60"),
+        *("times 1", "prompt 16 0", "generate 0"),
     ]
 
 

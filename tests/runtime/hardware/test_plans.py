@@ -30,6 +30,12 @@ def test_what_was_measured_is_recalled(memory):
     assert memory().recall() == TUNING
 
 
+def test_when_it_was_measured_is_known(memory):
+    assert memory().measured() is None and memory(folder=None).measured() is None
+    memory().remember(TUNING)
+    assert abs(time.time() - memory().measured()) < 60
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -42,6 +42,7 @@ def test_plain_machine(root):
 def test_what_else_there_is_to_know(root):
     lay(root, "proc/cpuinfo", "vendor_id\t: GenuineIntel\n" + CPUINFO)
     lay(root, "sys/devices/system/node/has_memory", "0-1\n")
+    lay(root, "sys/devices/system/cpu/online", "0-7,16\n")
     lay(root, "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n")
     for index, (kind, level, size) in enumerate([("Data", 1, "48K"), ("Instruction", 1, "32K"), ("Unified", 3, "36M")]):
         folder = f"sys/devices/system/cpu/cpu0/cache/index{index}"
@@ -49,6 +50,7 @@ def test_what_else_there_is_to_know(root):
             lay(root, f"{folder}/{name}", text + "\n")
     facts = probe(root)
     assert (facts.cpu_vendor, facts.numa_nodes, facts.huge_pages) == ("GenuineIntel", 2, "madvise")
+    assert facts.cpus_online == 9
     assert facts.caches == {"L1": 48 << 10, "L3": 36 << 20} and facts.notes == ()
 
 
