@@ -24,7 +24,7 @@ class Choice:
     reason: str
     beside: tuple[Backend, ...] = ()
     words: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def name(self) -> str:
