@@ -17,7 +17,8 @@ from mkllm.runtime.hardware.settings import Effort, Settings, Settled, Trial, Tu
 QUICK_SECONDS, FULL_SECONDS = 3.0, 60.0
 MARGIN = 1.03  # less is noise, and the simpler setting is kept
 EQUAL = 0.98  # as fast with fewer threads leaves more to others
-HOPELESS = 0.5  # of the best so far: what comes after it in the ranking is not looked at
+HOPELESS = 0.5  # of the best speed so far: it is not looked at any longer
+FAR = 0.8  # of the best time so far: what comes after it in the ranking is not looked at
 REPACK_SECONDS = 30.0  # the most that repacking may add to a start
 KERNELS = 4  # at most so many kernels are looked at quickly
 DEPTH = 512
@@ -210,7 +211,7 @@ class _Search:
             choice = next(choice for choice in self._choices if choice.name == kernel)
             self._benches[kernel] = self._laboratory.open(choice)
         bench = self._benches[kernel]
-        bench.limit = self._end + 0.2
+        bench.limit = self._end
         return bench
 
     def _again(self, settings: Settings) -> Bench:
@@ -360,7 +361,8 @@ def _turn_with_margin(best: Trial | None) -> Callable[[Trial], float]:
 
 
 def _is_hopeless(trial: Trial, best: Trial) -> bool:
-    return trial.prompt < best.prompt * HOPELESS and trial.generation < best.generation * MARGIN
+    """So much slower that those of fewer features, which come after it, need not be looked at."""
+    return trial.turn * FAR > best.turn
 
 
 def _fewest(found: dict[int, float]) -> int:

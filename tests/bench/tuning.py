@@ -27,7 +27,7 @@ from mkllm.runtime.hardware.settings import Settings, Settled, Trial, Tuning
 from mkllm.runtime.hardware.tune import tune
 
 CHOSEN, DEFAULTS = "chosen here", "llama-server's defaults"
-PROMPT, GENERATE_MS = 128, 1500
+PROMPT, GENERATE_MS = 64, 1000
 COLUMNS = ["", "prompt", "generation", "turn", "of the best"]
 
 
@@ -83,6 +83,7 @@ def measured(model: Path, rounds: int, kernels: int) -> tuple[Tuning, dict[str, 
 
 
 def once(bench: Bench, settings: Settings) -> Trial:
+    bench.times(1)
     bench.threads(settings.threads_batch)
     prompt = PROMPT / min(bench.prompt(PROMPT, 1))
     bench.threads(settings.threads)
