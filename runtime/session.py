@@ -94,6 +94,8 @@ class Survey:
         choices = self.ranking.choices
         on_gpu = choices[0].name in GPUS
         known = self.plans.recall() if self.options.tune == "quick" and not on_gpu else None
+        if known and known.settings.kernel not in {choice.name for choice in choices}:
+            known = None  # it has crashed since
         order = self.order(tuned(choices, self.settled, known or untuned(choices, self.settled)))
         order.arguments(order.choices[0])  # raises for what can be seen to be wrong before any start
         return Plan(

@@ -46,6 +46,8 @@ SHORT = {
 }
 # What needs batches of their full size: inputs that are not split, and pictures.
 WHOLE = frozenset("--embedding --embeddings --rerank --reranking -mm --mmproj".split())
+PLAIN_TYPES = frozenset({"f32", F16, "bf16"})
+MUCH = 256 << 20
 OFF = frozenset({"off", "disabled", "false", "0"})
 SLOTS, LOGICAL_BATCH = 4, 2048  # the engine's own
 
@@ -129,7 +131,7 @@ def open_questions(manifest: Manifest, options: EngineOptions, fit: Fit, threads
         threads_settled=count is not None,
         threads_batch=options.threads_batch or _number(told.get("--threads-batch")),
         repack=False if "--no-repack" in names else True if "--repack" in names else None,
-        flash=flash not in OFF if flash else None,
+        flash=flash not in OFF if flash else True if _needs_flash(manifest, told, fit) else None,
         batch_settled=bool(names & {"--batch-size", "--ubatch-size"} | names & WHOLE) or fit.batch != BATCH,
     )
 
@@ -140,6 +142,13 @@ def asked_of_gpus(manifest: Manifest, options: EngineOptions) -> tuple[int | Non
     layers, devices = told.get("--n-gpu-layers", ""), told.get("--device")
     number = int(layers) if layers.isascii() and layers.isdecimal() else None
     return number, tuple(devices.split(",")) if devices is not None else None
+
+
+def _needs_flash(manifest: Manifest, told: Mapping[str, str], fit: Fit) -> bool:
+    """Quantized values are cached only with flash attention, and its buffers were what was fitted into the memory."""
+    memory = manifest.model.memory
+    more = (memory.compute_token_unfused - memory.compute_token) * fit.context
+    return (told.get("--cache-type-v") or fit.type_v) not in PLAIN_TYPES or more > MUCH
 
 
 def _given(manifest: Manifest, options: EngineOptions) -> list[str]:
@@ -163,7 +172,7 @@ def _tuned(settings: Settings, fit: Fit) -> list[str]:
     """Threads that wait lie down soon (waiting.h), so they are not let to do it for minutes as by default: `--poll`."""
     words = ["--threads", str(settings.threads), "--threads-batch", str(settings.threads_batch), "--poll", "1"]
     words.append("--repack" if settings.repack else "--no-repack")
-    if settings.flash is not None:
+    if settings.flash is not None and fit.type_v in PLAIN_TYPES:
         words += ["--flash-attn", "on" if settings.flash else "off"]
     if settings.batch and fit.batch == BATCH:
         words += ["--batch-size", str(max(settings.batch, LOGICAL_BATCH)), "--ubatch-size", str(settings.batch)]

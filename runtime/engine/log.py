@@ -1,5 +1,6 @@
 """The engine's own words: the last lines are kept, a file and the terminal may have all; knows no process."""
 
+import copy
 import errno
 import re
 import sys
@@ -32,9 +33,13 @@ class Log:
     def __init__(self, logging: Logging = Logging()) -> None:
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._rest = b""
-        self._verbose = logging.verbose
-        self._name = str(logging.file)
-        self._file: IO[str] | None = _open(logging.file) if logging.file else None
+        self._sink = _Sink(logging)
+
+    def another(self) -> "Log":
+        """For one more engine: lines of its own, the same file."""
+        log = copy.copy(self)
+        log._lines, log._rest = deque(maxlen=KEPT_LINES), b""
+        return log
 
     def feed(self, data: bytes) -> None:
         """Take what was read from the engine, cut anywhere."""
@@ -49,7 +54,7 @@ class Log:
         if self._rest:
             self.feed(b"\n")
         self._lines.clear()
-        self._write(f"# {title}")
+        self._sink.write(f"# {title}")
 
     def tail(self, count: int) -> list[str]:
         """The last lines of this engine, without empty ones."""
@@ -69,23 +74,32 @@ class Log:
 
     def close(self) -> None:
         """Close the file, if there is one."""
-        self._give_up_file()
+        self._sink.close()
 
     def _keep(self, line: str) -> None:
         self._lines.append(line)
-        self._write(line)
+        self._sink.write(line)
 
-    def _write(self, line: str) -> None:
+
+class _Sink:
+    """Where the words of all engines of a launch go: a file, and standard error."""
+
+    def __init__(self, logging: Logging) -> None:
+        self._verbose = logging.verbose
+        self._name = str(logging.file)
+        self._file: IO[str] | None = _open(logging.file) if logging.file else None
+
+    def write(self, line: str) -> None:
         """What cannot be written to is given up, and the other one is told: nothing of this may harm the engine."""
         if self._file and (why := _print(line, self._file)):
-            self._give_up_file()
+            self.close()
             note = f"note: the log file {self._name!r} can no longer be written ({why}): it is not continued"
             _print(note, sys.stderr)
         if self._verbose and (why := _print(line, sys.stderr)):
             self._verbose = False
-            self._write(f"# standard error can no longer be written ({why})")
+            self.write(f"# standard error can no longer be written ({why})")
 
-    def _give_up_file(self) -> None:
+    def close(self) -> None:
         file, self._file = self._file, None
         with suppress(OSError):  # what it still holds cannot be written either
             if file:

@@ -18,7 +18,7 @@ from typing import Any
 from mkllm.runtime.engine.environment import for_engine
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.supervisor import Placer
-from mkllm.runtime.engine.verdict import FROM_OUTSIDE
+from mkllm.runtime.engine.verdict import FROM_OUTSIDE, OF_MEMORY
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.hardware.rank import Choice
 from mkllm.runtime.hardware.tune import NotMeasured
@@ -231,6 +231,5 @@ class Bench:
 
     def _gone(self, command: str) -> NotMeasured:
         ending, number = self._end(self._process), -self._process.returncode
-        return NotMeasured(
-            f"{self._kernel} {ending} at {command.split()[0]!r}", crashed=number > 0 and number not in FROM_OUTSIDE
-        )
+        innocent = number <= 0 or number in FROM_OUTSIDE or number == signal.SIGBUS or bool(OF_MEMORY.search(ending))
+        return NotMeasured(f"{self._kernel} {ending} at {command.split()[0]!r}", crashed=not innocent)

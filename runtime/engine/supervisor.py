@@ -101,7 +101,7 @@ class Supervisor:
         self._engine: Engine | None = None
         self._successor: Engine | None = None
         self._replaced: list[Engine] = []
-        self._is_at_once = self._awaited = False
+        self._is_at_once = self._awaited = self._unprepared = False
         self._suspects: list[tuple[Choice, Ending]] = []
         self._restarts = 0
         self._last_failure: str | None = None
@@ -216,7 +216,10 @@ class Supervisor:
         return "ready" if self._engine and self._engine.serves else "loading"
 
     def _tune(self, tuner: Tuner) -> None:
-        order = tuner.run()
+        try:
+            order = tuner.run()
+        except Exception as defect:  # whatever it is, the model can be served as it was ranked
+            order, self._last_failure = self._order, f"nothing was measured ({type(defect).__name__}: {defect})"
         with self._changed:
             if not self._stopped:
                 self._order = order
@@ -224,21 +227,26 @@ class Supervisor:
 
     def _spawn(self) -> None:
         """Start the engine that the course says; a failure to do so is kept in `_error`. Called with the lock held."""
-        at_once = None if self._restarts else self._order.at_once(self._choice)
-        self._is_at_once = self._awaited = at_once is not None
         try:
             placed = self._plan.placer.place(self._choice)
             self._engine = self._made(placed)
-            words = at_once or self._order.arguments(self._choice)
-            self._engine.start(self._choice.arguments(words), self._plan.frozen_home)
+            self._engine.start(self._words(), self._plan.frozen_home)
         except RuntimeFailure as failure:
             self._error = failure
         except OSError as error:
             self._error = EngineUnusable(_not_executed(placed, error))
+        except RuntimeError as error:
+            self._error = EngineUnusable(f"the engine cannot be watched ({error}): allow more processes and threads")
         self._tell()
 
+    def _words(self) -> Sequence[str]:
+        at_once = self._order.at_once(self._choice)
+        self._is_at_once = at_once is not None
+        self._awaited = self._is_at_once and not self._unprepared
+        return self._choice.arguments(at_once or self._order.arguments(self._choice))
+
     def _made(self, placed: Placed) -> Engine:
-        return Engine(self._choice.name, placed, self._plan.weights, self._plan.log, self._engine_changed)
+        return Engine(self._choice.name, placed, self._plan.weights, self._plan.log.another(), self._engine_changed)
 
     def _engine_changed(self, engine: Engine) -> None:
         with self._changed:
@@ -267,15 +275,20 @@ class Supervisor:
         self._awaited = False
         try:
             self._successor = self._made(self._plan.placer.place(self._choice))
-            self._successor.start(self._order.arguments(self._choice), self._plan.frozen_home)
-        except (RuntimeFailure, OSError) as failure:
-            self._successor, self._last_failure = None, f"the weights were not repacked: {failure}"
+            words = self._choice.arguments(self._order.arguments(self._choice))
+            self._successor.start(words, self._plan.frozen_home)
+        except (RuntimeFailure, OSError, RuntimeError) as failure:
+            self._give_up_preparing(str(failure))
+
+    def _give_up_preparing(self, why: str) -> None:
+        self._successor, self._unprepared = None, True
+        self._last_failure = f"the weights were not repacked: {why}"
 
     def _follow_successor(self, successor: Engine) -> None:
         if successor.status.ended:
             self._successor = None
             if not self._stopped and not successor.stopping:
-                self._last_failure = f"the weights were not repacked: {successor.status.ended.sentence}"
+                self._give_up_preparing(successor.status.ended.sentence)
             self._tell()
         elif successor.status.ready and self._engine:
             replaced, self._engine, self._successor = self._engine, successor, None

@@ -33,6 +33,7 @@ class Tuner:
         self._laboratory = laboratory
         self._plans = plans
         self._effort = effort
+        self._stopped = False
 
     def run(self) -> Order:
         """Measure and remember. What cannot be measured is as it was ranked."""
@@ -46,12 +47,17 @@ class Tuner:
         except OSError as error:
             tuning = untuned(self._choices, self._settled, f"not measured: {error.strerror or error}")
         if tuning.trials and load.is_busy():
-            note = f"other programs used {load.others():.1f} of {self._facts.cpus} CPUs while it was measured"
+            note = f"other programs used {load.others():.1f} of {self._cpus} CPUs while it was measured"
             tuning = replace(tuning, notes=(*tuning.notes, note), lasting=False)
-        if tuning.trials or tuning.crashed:
+        if not self._stopped:
             self._plans.remember(tuning)
         return tuning
 
+    @property
+    def _cpus(self) -> int:
+        return self._facts.cpus_online or self._facts.cpus
+
     def stop(self) -> None:
         """End what is being measured; `run` returns soon."""
+        self._stopped = True
         self._laboratory.stop()

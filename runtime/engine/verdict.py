@@ -39,7 +39,9 @@ class Ending:
     def is_the_kernels_own(self) -> bool:
         """It would end so at every launch here, if another kernel does better: an instruction that is not there, or a
         crash before anybody asked anything. Not by what a request, a full memory or an unreadable file may do too."""
-        if self.signal is None or self.from_outside or self.signal == signal.SIGBUS or OF_MEMORY.search(self.sentence):
+        if self.signal is None or self.from_outside or self.hung or self.signal == signal.SIGBUS:
+            return False
+        if OF_MEMORY.search(self.sentence):
             return False
         return self.signal == signal.SIGILL or self.ready_seconds is None
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from mkllm.runtime.artifact.shown import shown
-from mkllm.runtime.engine.supervisor import Snapshot
+from mkllm.runtime.engine.supervisor import MEASURING, Snapshot
 from mkllm.runtime.errors import OutputFailure
 from mkllm.runtime.front.listen import Listening
 from mkllm.runtime.launch import Launch
@@ -51,7 +51,8 @@ class Console:
             self._reason = snapshot.reason
         elif snapshot.phase == "loading" and sys.stderr.isatty():
             self._line_open = True
-            _say(f"\rreading the model: {snapshot.progress:4.0%}", sys.stderr, end="")
+            what = snapshot.reason if snapshot.reason == MEASURING else f"reading the model: {snapshot.progress:4.0%}"
+            _say(f"\r{what}\033[K", sys.stderr, end="")
 
     def request(self, method: str, path: str, status: int, seconds: float) -> None:
         """One line for a request, with --verbose."""

@@ -1,7 +1,9 @@
 """Passes requests on to the engine and its answers back, piece by piece; decides nothing about who may ask."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -47,8 +49,8 @@ class Proxy:
         self._engine = engine
         self._prompt = prompt
         self._max_body = max_body
-        self._address = ""
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._users: Counter[str] = Counter()
         self._answering: set[asyncio.Task[Any]] = set()
         self._stopping = False
 
@@ -60,8 +62,8 @@ class Proxy:
 
     async def close(self) -> None:
         """Close what is open to the engine."""
-        if self._session:
-            await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
 
     async def answer(self, request: web.BaseRequest, extra: Mapping[str, str]) -> web.StreamResponse:
         """The engine's answer to `request`, with `extra` headers; waits while the model loads."""
@@ -83,21 +85,43 @@ class Proxy:
         whole = await self._with_prompt(request, upload)
         for _ in range(CONNECT_TRIES):
             try:
-                answered = await self._ask(request, upload, whole, snapshot)
+                with self._using(snapshot.address):
+                    return await self._answered(request, upload, whole, snapshot, extra)
             except aiohttp.ClientConnectorError:
                 # Nothing has been sent yet: that engine is gone, and the next one can be asked.
                 await self._engine.other_than(snapshot, NEWS_SECONDS)
                 snapshot = await self._engine.ready()
-                continue
-            except aiohttp.ClientError:
-                if upload.exceeded:
-                    raise TooLarge from None
-                return answers.closing(503, await self._what_happened(snapshot))
-            try:
-                return await self._pass_back(request, answered, snapshot, extra)
-            finally:
-                answered.close()
         return answers.closing(503, "the engine does not answer: try again")
+
+    async def _answered(
+        self,
+        request: web.BaseRequest,
+        upload: Upload,
+        whole: bytes | None,
+        snapshot: Snapshot,
+        extra: Mapping[str, str],
+    ) -> web.StreamResponse:
+        try:
+            answered = await self._ask(request, upload, whole, snapshot)
+        except aiohttp.ClientConnectorError:
+            raise
+        except aiohttp.ClientError:
+            if upload.exceeded:
+                raise TooLarge from None
+            return answers.closing(503, await self._what_happened(snapshot))
+        try:
+            return await self._pass_back(request, answered, snapshot, extra)
+        finally:
+            answered.close()
+
+    @contextlib.contextmanager
+    def _using(self, address: str) -> Iterator[None]:
+        """An answer of this engine's is under way: its session stays, whichever engine is asked meanwhile."""
+        self._users[address] += 1
+        try:
+            yield
+        finally:
+            self._users[address] -= 1
 
     async def _with_prompt(self, request: web.BaseRequest, upload: Upload) -> bytes | None:
         """The whole body with the maker's system prompt, where that is to be added; None: the body is passed on unread.
@@ -124,17 +148,17 @@ class Proxy:
         return await session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
 
     async def _connected(self, address: str) -> aiohttp.ClientSession:
-        if self._session is None or address != self._address:
-            await self.close()
-            self._address = address
-            self._session = aiohttp.ClientSession(
+        if address not in self._sessions:
+            for unused in [other for other in self._sessions if not self._users[other]]:
+                await self._sessions.pop(unused).close()
+            self._sessions[address] = aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(address, force_close=True, limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 skip_auto_headers=AUTOMATIC,
                 auto_decompress=False,
             )
-        return self._session
+        return self._sessions[address]
 
     async def _pass_back(
         self, request: web.BaseRequest, answered: aiohttp.ClientResponse, snapshot: Snapshot, extra: Mapping[str, str]

@@ -38,7 +38,7 @@ class Plans:
     def recall(self) -> Tuning | None:
         """What was measured with as much effort or more, if it is still good."""
         found = self._read(f"plan-{self.subject}")
-        if found is None or found.get("busy", 0) in range(1, MOST_BUSY):
+        if found is None or not isinstance(found.get("busy"), int) or 0 < found["busy"] < MOST_BUSY:
             return None
         try:
             return _tuning(found["tuning"])
@@ -55,7 +55,8 @@ class Plans:
     def remember(self, tuning: Tuning) -> None:
         """Keep it for the next launch; what was measured on a busy machine only for want of something better."""
         before = self._read(f"plan-{self.subject}") or {}
-        busy = 0 if tuning.lasting else int(before.get("busy", 0)) + 1
+        times = before.get("busy", 0)
+        busy = 0 if tuning.lasting else (times if isinstance(times, int) else 0) + 1
         self._write(f"plan-{self.subject}", {"busy": busy, "tuning": dataclasses.asdict(tuning)})
         for kernel, sentence in tuning.crashed if tuning.trials else ():  # where all crash, it may be the model
             self.remember_crash(kernel, sentence)

@@ -97,10 +97,10 @@ class Tuned:
 
 def tuned(choices: Sequence[Choice], settled: Settled, tuning: Tuning) -> Tuned:
     """What was chosen first, what crashed left out (unless nothing else is there), the rest as it was ranked."""
-    dead = dict(tuning.crashed)
+    dead = dict(tuning.crashed) if tuning.trials else {}  # where all crash, it may be the part of the model
     alive = [choice for choice in choices if choice.name not in dead] or list(choices)
     alive.sort(key=lambda choice: choice.name != tuning.settings.kernel)
-    if tuning.trials:
+    if tuning.trials and alive[0].name == tuning.settings.kernel:
         alive[0] = replace(alive[0], reason=f"{alive[0].title}; measured here: {_words(tuning.settings)}")
     return Tuned(tuple(alive), tuning, settled)
 

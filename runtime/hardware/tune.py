@@ -96,6 +96,7 @@ class _Search:
         self._loaded: dict[str, bool] = {}
         self._trials: list[Trial] = []
         self._notes: list[str] = []
+        self._complete = True
         self._crashed: list[tuple[str, str]] = []
 
     def run(self) -> Tuning:
@@ -111,7 +112,7 @@ class _Search:
             if not self._trials:
                 return replace(untuned(self._choices, self._settled), notes=tuple(self._notes), crashed=self._dead)
         seconds = self._clock() - self._begun
-        return Tuning(settings, tuple(self._trials), tuple(self._notes), self._dead, seconds)
+        return Tuning(settings, tuple(self._trials), tuple(self._notes), self._dead, seconds, self._complete)
 
     def close(self) -> None:
         for bench in self._benches.values():
@@ -131,8 +132,13 @@ class _Search:
         try:
             return step(best)
         except NotMeasured as failure:
-            self._notes.append(f"not measured: {failure}")
+            self._miss(failure)
             return best
+
+    def _miss(self, failure: NotMeasured) -> None:
+        """What could not be measured in this launch may be in the next."""
+        self._notes.append(f"not measured: {failure}")
+        self._complete = False
 
     # --- kernels, and whether weights are repacked ----------------------------------------------------------------
 
@@ -142,6 +148,7 @@ class _Search:
             found = list(self._modes(choice, start, best))
             if not found and best and self._left < QUICK_SECONDS / 10:
                 self._notes.append(f"{choice.name} and what follows it were not measured: the time was up")
+                self._complete = False
                 break
             best = min([trial for trial in [best, *found] if trial], key=_turn_with_margin(best), default=None)
             self._keep(best)
@@ -175,7 +182,9 @@ class _Search:
             try:
                 trial = self._trial(settings, best)
             except NotMeasured as failure:
-                self._notes.append(f"not measured: {failure}")
+                if not failure.crashed and best is None and first is None:
+                    raise  # a part of the model that cannot be loaded is none with the other kernels either
+                self._miss(failure)
                 if failure.crashed:
                     self._bury(choice.name, str(failure), is_kernel=first is None)
                 return

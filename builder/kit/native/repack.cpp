@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -56,7 +57,11 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *
     };
     std::vector<std::thread> threads;
     for (unsigned i = 1; i < processors(); i++) {
-        threads.emplace_back(work);
+        try {
+            threads.emplace_back(work);
+        } catch (const std::system_error &) {
+            break;  // those that there are do it
+        }
     }
     work();
     for (std::thread & thread : threads) {

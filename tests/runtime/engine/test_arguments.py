@@ -206,3 +206,16 @@ def test_what_is_left_open_to_be_measured(manifest):
     made = with_defaults(manifest, engine_args=("--no-repack",))
     assert open_questions(made, EngineOptions(), FIT, 4).repack is False
     assert open_questions(made, EngineOptions(), Fit(512, "f16", "f16", 128, 0, 0, 0), 4).batch_settled
+
+
+def test_quantized_values_keep_flash_attention(manifest):
+    assert open_questions(manifest, EngineOptions(plain=[("--cache-type-v", "q8_0")]), FIT, 4).flash is True
+    small = Fit(512, "q8_0", "q8_0", 512, 0, 0, PROMPTS)
+    assert open_questions(manifest, EngineOptions(), small, 4).flash is True
+    assert "--flash-attn" not in arguments(manifest, EngineOptions(), small, Settings("cpu-x64", 4, 4, False, False))
+
+
+def test_buffers_that_grow_without_flash_attention_keep_it(manifest):
+    memory = dataclasses.replace(manifest.model.memory, compute_token=0, compute_token_unfused=1 << 20)
+    large = dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, memory=memory))
+    assert open_questions(large, EngineOptions(), FIT, 4).flash is True

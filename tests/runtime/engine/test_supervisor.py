@@ -345,7 +345,7 @@ def test_a_better_one_that_fails_changes_nothing(supervisor, misbehaviour):
     assert "the weights were not repacked: the engine with cpu-haswell ended with status 1" in now.last_failure
 
 
-def test_a_crash_while_the_better_one_is_made_starts_that_one_alone(supervisor, misbehaviour):
+def test_a_crash_while_the_better_one_is_made_starts_both_anew(supervisor, misbehaviour):
     misbehaviour(load_seconds=0.5)
     one = supervisor("--better", at_once=["--sooner"])
     one.start()
@@ -353,8 +353,8 @@ def test_a_crash_while_the_better_one_is_made_starts_that_one_alone(supervisor, 
     os.kill(first.pid, signal.SIGSEGV)
     until(lambda: one.snapshot().restarts == 1)
     second = one.wait_ready(SECONDS)
-    assert "--better" in words_of(second) and second.kernel == "cpu-sse42"
-    until(lambda: len([child for child in psutil.Process().children() if child.status() != "zombie"]) == 1)
+    assert "--sooner" in words_of(second) and second.kernel == "cpu-sse42"
+    until(lambda: one.snapshot().reason == "SSE 4.2; number 2 here" and "--better" in words_of(one.snapshot()))
 
 
 def test_stopped_while_the_better_one_is_made_nothing_is_left(supervisor, misbehaviour):

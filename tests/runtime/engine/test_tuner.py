@@ -78,7 +78,7 @@ def test_while_it_measures_it_says_so_and_can_be_stopped(cache, misbehaviour):
     with start_session(EngineOptions(), None, Logging()) as session:
         now = session.engine.snapshot()
         assert (now.phase, now.kernel, now.reason, now.pid) == ("loading", "cpu-haswell", MEASURING, None)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 3 and not cache.exists()
     assert session.engine.snapshot().phase == "stopped"
 
 
@@ -118,6 +118,28 @@ def test_when_everything_has_crashed_everything_is_tried_again(cache, misbehavio
     assert launched(OFF)[0].kernel == "cpu-x64"
     misbehaviour(start={"libggml-cpu-x64.so": "SIGSEGV"})
     assert launched(OFF, "cpu-haswell")[0].kernel == "cpu-haswell"
+
+
+def test_a_defect_of_the_measuring_does_not_keep_the_model_from_serving(cache, misbehaviour, monkeypatch):
+    def broken(self):
+        raise ZeroDivisionError("broken")
+
+    monkeypatch.setattr("mkllm.runtime.engine.tuner.Tuner.run", broken)
+    ready, _ = launched()
+    assert (ready.phase, ready.reason) == ("ready", "AVX2; best of 4")
+    assert ready.last_failure == "nothing was measured (ZeroDivisionError: broken)"
+
+
+def test_a_plan_whose_kernel_has_crashed_since_is_made_anew(cache, misbehaviour):
+    misbehaviour(tokens=1000.0)
+    launched()
+    misbehaviour(tokens=1000.0, start={"libggml-cpu-haswell.so": "SIGSEGV"})
+    assert launched()[0].kernel == "cpu-sse42"
+    journal = misbehaviour(tokens=1000.0)
+    journal.unlink()
+    again = launched()[0]
+    assert (again.kernel, again.restarts) == ("cpu-sse42", 0) and again.reason.startswith("SSE 4.2; measured here")
+    assert measured(journal)[0] == "libggml-cpu-sse42.so"
 
 
 def test_too_little_memory_for_a_second_copy_is_not_repacked(fake_artifact):

@@ -99,7 +99,7 @@ def test_an_error_while_serving_moves_on():
         (ended(signal.SIGILL), True),
         (ended(signal.SIGILL, ready=100.0), True),
         (ended(signal.SIGSEGV), True),
-        (ended(signal.SIGKILL, hung=True), True),
+        (ended(signal.SIGKILL, hung=True), False),
         (ended(signal.SIGSEGV, ready=100.0), False),
         (ended(signal.SIGABRT, ready=100.0), False),
         (ended(signal.SIGABRT, words="terminate called: std::bad_alloc"), False),

@@ -86,7 +86,11 @@ def main(told: dict[str, Any]) -> int:
     )
     null = os.open(os.devnull, os.O_RDONLY)
     plan = Plan(
-        order=Order(choices, lambda choice: (str(ECHO_ENGINE), json.dumps(told.get("engine", {})))),
+        order=Order(
+            choices,
+            lambda choice: (str(ECHO_ENGINE), json.dumps(told.get("engine", {}))),
+            lambda choice: (str(ECHO_ENGINE), json.dumps(told["at_once"])) if "at_once" in told else None,
+        ),
         placer=Placer(),
         weights=Weights(null, 0, 0),
         log=Log(),

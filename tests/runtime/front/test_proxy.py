@@ -81,6 +81,16 @@ def test_events_come_as_they_are_made(front: Any) -> None:
     assert times[-1] - times[0] > 0.25, times
 
 
+def test_an_answer_under_way_goes_on_when_another_engine_takes_over(start: Any) -> None:
+    with start(at_once={}, engine={"load_seconds": 1.0}) as front:
+        with ask_raw(front, "/generate?pieces=60&seconds=0.05") as connection:
+            read_events(connection, 1)
+            first = front.ask("/health").json["reason"]
+            front.until(lambda: front.ask("/health").json["reason"] != first, "no other engine took over")
+            assert front.ask("/echo").status == 200
+            read_events(connection, 59)
+
+
 def test_a_long_answer_arrives_whole(front: Any) -> None:
     body = front.ask("/generate?pieces=20000").body
     assert body.split() == [word for number in range(20_000) for word in (b"data:", b"%d" % number)]

@@ -292,3 +292,35 @@ def test_what_was_chosen_is_said():
     words = "weights repacked, 4 threads (8 to read), no flash attention, batches of 1024"
     assert found.choices[0].reason == f"ZEN4; measured here: {words}"
     assert found.settings(found.choices[1]) == Settings("cpu-x64", 4, 4)
+
+
+def test_where_nothing_was_measured_no_kernel_is_left_out():
+    tuning = replace(untuned(choices("zen4"), Settled(4)), crashed=(("cpu-zen4", "it was ended by SIGABRT"),))
+    found = tuned(choices("zen4", "haswell"), Settled(4), tuning).choices
+    assert [(choice.name, choice.reason) for choice in found] == [
+        ("cpu-zen4", "as ranked"),
+        ("cpu-haswell", "as ranked"),
+    ]
+
+
+def test_a_plan_for_a_kernel_that_is_gone_says_nothing_of_another():
+    trials = (Trial("", Settings("cpu-zen4", 4, 4), 1, 1),)
+    tuning = replace(untuned(choices("zen4"), Settled(4)), trials=trials)
+    assert tuned(choices("haswell"), Settled(4), tuning).choices[0].reason == "as ranked"
+
+
+def test_what_there_was_no_time_for_is_measured_in_the_next_launch():
+    assert run(Machine()).lasting
+    assert not run(Machine(prompt=lambda *_: 1.0, generation=lambda *_: 0.2)).lasting
+    assert not run(Machine(crashes={"cpu-haswell": "prompt"})).lasting
+
+
+def test_a_part_of_the_model_that_cannot_be_loaded_is_tried_once():
+    machine = Machine()
+
+    def refuse(choice):
+        machine.opened.append(choice.name)
+        raise NotMeasured("wrong shape")
+
+    machine.open = refuse
+    assert run(machine).notes == ("not measured: wrong shape",) and machine.opened == ["cpu-zen4"]
