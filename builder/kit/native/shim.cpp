@@ -1,5 +1,6 @@
 // What the engine does that llama.cpp's own program does not: loads weights that lie inside a larger open file, loads a
-// given list of backends, reports how loading goes, and ends with its parent. The calls below take the place of llama.cpp's by a rename at compile time (CMakeLists.txt). spec/launch.md, section 3.
+// given list of backends, reports how loading goes, and ends with its parent. The calls below take the place of
+// llama.cpp's by a rename at compile time (CMakeLists.txt). spec/launch.md, section 3.
 //
 // It knows nothing of artifacts, zip or manifests: only descriptors, offsets and lengths given by the environment.
 #include "ggml-backend.h"
