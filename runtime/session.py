@@ -1,6 +1,6 @@
 """An artifact with its engine starting: probe, rank, place, start; at the end stopped and cleaned up."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from mkllm.runtime.hardware.fit import Fit, fit
 from mkllm.runtime.hardware.plans import Plans, plans
 from mkllm.runtime.hardware.probe import Facts, probe
 from mkllm.runtime.hardware.rank import Choice, Ranking, rank
-from mkllm.runtime.hardware.settings import Effort, Settings, Settled, Tuned, tuned, untuned
+from mkllm.runtime.hardware.settings import Effort, Settings, Settled, Tuned, Tuning, tuned, untuned
 from mkllm.runtime.hardware.variants import GPUS
 from mkllm.runtime.home import Home, open_home, prune, watch_guardian
 from mkllm.runtime.own_file import own_file
@@ -75,27 +75,25 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
 
 @dataclass(frozen=True)
 class Survey:
-    """An artifact on this machine before anything is started: all that the plan of a start depends on."""
+    """An artifact on this machine before anything is started: all that the plan of a start depends on.
+
+    `kernel` is the one that was asked for by name.
+    """
 
     artifact: Artifact
     home: Home
     facts: Facts
     options: EngineOptions
+    kernel: str | None
     fit: Fit
     settled: Settled
     plans: Plans
     ranking: Ranking
 
     def plan(self, log: Log) -> Plan:
-        """How the engine is started: as was measured here before, or will be before the start, or as it is ranked.
-
-        Only kernels of the CPU are measured: a GPU that can be used comes first.
-        """
+        """How the engine is started: as was measured here before, or will be before the start, or as it is ranked."""
         choices = self.ranking.choices
-        on_gpu = choices[0].name in GPUS
-        known = self.plans.recall() if self.options.tune == "quick" and not on_gpu else None
-        if known and known.settings.kernel not in {choice.name for choice in choices}:
-            known = None  # it has crashed since
+        known = self.recalled() if self.options.tune == "quick" else None
         order = self.order(tuned(choices, self.settled, known or untuned(choices, self.settled)))
         order.arguments(order.choices[0])  # raises for what can be seen to be wrong before any start
         return Plan(
@@ -104,9 +102,25 @@ class Survey:
             weights=self.weights,
             log=log,
             frozen_home=self.home.frozen,
-            tuner=None if known or on_gpu or not self._is_worth_tuning else self.tuner(self.options.tune),
+            tuner=self.tuner(self.options.tune) if self._is_worth_tuning and not known else None,
             crashed=lambda choice, sentence: self.plans.remember_crash(choice.name, sentence),
         )
+
+    @property
+    def is_measurable(self) -> bool:
+        """Only kernels of the CPU are measured: a GPU that can be used comes first."""
+        return bool(self.ranking.choices) and self.ranking.choices[0].name not in GPUS
+
+    def recalled(self) -> Tuning | None:
+        """What was measured here before, unless the kernel that was chosen has crashed since."""
+        known = self.plans.recall() if self.is_measurable else None
+        names = {choice.name for choice in self.ranking.choices}
+        return known if known and known.settings.kernel in names else None
+
+    def ranked(self, crashes: Mapping[str, str]) -> "Survey":
+        """The same with these kernels left out, and no others."""
+        ranking = ranking_of(self.artifact, self.facts, self.fit, self.options, self.kernel, crashes)
+        return replace(self, ranking=ranking)
 
     def order(self, found: Tuned) -> Order:
         """The engine's arguments, of what was found. For one answer, to repack would take longer than it saves."""
@@ -142,7 +156,8 @@ class Survey:
     def _is_worth_tuning(self) -> bool:
         """Where it can be remembered, and takes less than what it saves; always when it is asked for."""
         durable = self.home.kind == "cache" and self.weights.length >= SMALL_MODEL
-        return self.options.tune == "full" or (self.options.tune == "quick" and durable)
+        wanted = self.options.tune == "full" or (self.options.tune == "quick" and durable)
+        return wanted and self.is_measurable
 
     def tuner(self, effort: Effort) -> "Tuner":
         """Measures what is fastest, and remembers it."""
@@ -166,9 +181,21 @@ def survey(artifact: Artifact, home: Home, options: EngineOptions, kernel: str |
     known = plans_of(artifact, home, facts, settled, kernel)
     if options.tune == "full":
         known.forget()
+    ranking = ranking_of(artifact, facts, fitted, options, kernel, known.crashes())
+    return Survey(artifact, home, facts, options, kernel, fitted, settled, known, ranking)
+
+
+def ranking_of(
+    artifact: Artifact,
+    facts: Facts,
+    fitted: Fit | None,
+    options: EngineOptions,
+    kernel: str | None = None,
+    crashes: Mapping[str, str] | None = None,
+) -> Ranking:
+    """The file's kernels on this machine; `fitted` is None where the model does not fit."""
     burden = gpu_burden(artifact, facts, fitted, options)
-    ranking = rank(facts, artifact.manifest.backends, kernel, known.crashes(), burden)
-    return Survey(artifact, home, facts, options, fitted, settled, known, ranking)
+    return rank(facts, artifact.manifest.backends, kernel, crashes, burden)
 
 
 @contextmanager

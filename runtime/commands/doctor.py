@@ -12,7 +12,6 @@ from mkllm.runtime.commands.tuning import Known, settings_of, tuning_of
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.errors import TooLittleMemory
 from mkllm.runtime.hardware.advice import Advice, Case, advise
-from mkllm.runtime.hardware.rank import rank
 from mkllm.runtime.hardware.settings import Effort
 from mkllm.runtime.home import Home
 from mkllm.runtime.session import Survey, memory_repacked, opened, survey
@@ -23,7 +22,8 @@ def run(path: str, effort: Effort, as_json: bool) -> int:
     with opened() as (artifact, home):
         found, failure = _surveyed(artifact, home, EngineOptions(tune=effort))
         known = Known(None) if failure else tuning_of(found, effort)
-        seen = _examined(path, _ranked(found), failure, known)
+        # Ranked once more: measuring may have shown that a kernel crashes, or that it does no longer.
+        seen = _examined(path, found.ranked(found.plans.crashes()), failure, known)
     if as_json:
         print(json.dumps(as_object(seen), indent=2, ensure_ascii=False))
     else:
@@ -37,11 +37,6 @@ def _surveyed(artifact: Artifact, home: Home, options: EngineOptions) -> tuple[S
         return survey(artifact, home, options, None), None
     except TooLittleMemory as failure:
         return survey(artifact, home, replace(options, fit=False), None), failure
-
-
-def _ranked(found: Survey) -> Survey:
-    """Once more, since measuring may have shown that a kernel crashes, or that it does no longer."""
-    return replace(found, ranking=rank(found.facts, found.artifact.manifest.backends, None, found.plans.crashes()))
 
 
 def _examined(path: str, found: Survey, failure: TooLittleMemory | None, known: Known) -> Examination:

@@ -10,12 +10,11 @@ from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.errors import TooLittleMemory
-from mkllm.runtime.gpus import gpu_burden
 from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
-from mkllm.runtime.hardware.rank import Ranking, rank
+from mkllm.runtime.hardware.rank import Ranking
 from mkllm.runtime.progress import size
-from mkllm.runtime.session import fit_model, fit_threads, look_around
+from mkllm.runtime.session import fit_model, fit_threads, look_around, ranking_of
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,7 @@ def run(path: str, as_json: bool) -> int:
     with open_artifact(path) as artifact:
         manifest, facts = artifact.manifest, look_around(artifact)
         fitted = _fit(artifact, facts)
-        burden = gpu_burden(artifact, facts, fitted if isinstance(fitted, Fit) else None, EngineOptions())
-        ranking = rank(facts, manifest.backends, burden=burden)
+        ranking = ranking_of(artifact, facts, fitted if isinstance(fitted, Fit) else None, EngineOptions())
         seen = Seen(manifest, facts, ranking, fitted, fit_threads(artifact, facts), artifact.size)
     if as_json:
         print(json.dumps(as_object(seen), indent=2, ensure_ascii=False))

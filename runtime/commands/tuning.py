@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 from mkllm.runtime.hardware.plans import Plans
-from mkllm.runtime.hardware.rank import rank
 from mkllm.runtime.hardware.settings import Effort, Settings, Tuning, tuned, untuned
 from mkllm.runtime.hardware.tune import FULL_SECONDS, QUICK_SECONDS
 from mkllm.runtime.progress import waiting
@@ -23,10 +22,10 @@ class Known:
 
 def tuning_of(found: Survey, effort: Effort) -> Known:
     """What is remembered, or what is measured now, and then remembered where that can be."""
-    known = None if effort == "full" else found.plans.recall()
+    known = None if effort == "full" else found.recalled()
     if known:
         return Known(known, remembered=True, measured=found.plans.measured())
-    if effort == "off" or not found.ranking.choices:
+    if effort == "off" or not found.is_measurable:
         return Known(None)
     tuning = _all_measured(found) if effort == "full" else _measured(found, effort)
     return Known(tuning, measured=found.plans.measured() if found.plans.recall() else None)
@@ -34,8 +33,7 @@ def tuning_of(found: Survey, effort: Effort) -> Known:
 
 def _all_measured(found: Survey) -> Tuning:
     """Kernels that crashed here are tried again, and what was remembered before is forgotten."""
-    ranking = rank(found.facts, found.artifact.manifest.backends)
-    tuning = _measured(replace(found, ranking=ranking, plans=NOWHERE), "full")
+    tuning = _measured(replace(found.ranked({}), plans=NOWHERE), "full")
     found.plans.forget()
     found.plans.remember(tuning)
     return tuning

@@ -48,7 +48,7 @@ class Tuner:
             tuning = untuned(self._choices, self._settled, f"not measured: {error.strerror or error}")
         if tuning.trials and load.is_busy():
             note = f"other programs used {load.others():.1f} of {self._cpus} CPUs while it was measured"
-            tuning = replace(tuning, notes=(*tuning.notes, note), lasting=False)
+            tuning = replace(tuning, notes=(*tuning.notes, note), lasting=False, busy=True)
         if not self._stopped:
             self._plans.remember(tuning)
         return tuning

@@ -92,7 +92,7 @@ def _quota(case: Case) -> Iterator[str]:
 
 def _busy(case: Case) -> Iterator[str]:
     tuning = case.tuning
-    if tuning and tuning.trials and not tuning.lasting:
+    if tuning and tuning.trials and tuning.busy:
         yield (
             "Other programs were busy while it was measured, so another setting may be the best on a quiet machine: "
             "end them, then 'doctor --tune full'."

@@ -62,7 +62,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was found. `lasting`: good for the next launch too; else a note says why not.
+    """What was found. `lasting`: good for the next launch too; else a note says why not. `busy`: others were then.
 
     `crashed` names kernels whose process died, with how. `seconds` is what the measuring took.
     """
@@ -73,6 +73,7 @@ class Tuning:
     crashed: tuple[tuple[str, str], ...] = ()
     seconds: float = 0.0
     lasting: bool = True
+    busy: bool = False
 
 
 def untuned(choices: Sequence[Choice], settled: Settled, *notes: str) -> Tuning:

@@ -123,6 +123,16 @@ def test_a_model_too_large_for_the_machine_alone(here, played, misbehaviour):
         launched()
 
 
+@pytest.mark.parametrize("effort", ["quick", "full"])
+def test_doctor_ranks_as_a_launch_does_and_measures_no_gpu(here, gpu_artifact, run, misbehaviour, effort):
+    journal = misbehaviour(devices=GPU, tokens=1000.0)
+    done = run(gpu_artifact, "doctor", "--json", "--tune", effort)
+    seen = json.loads(done.stdout)
+    assert seen["kernels"][0] == {"name": "vulkan", "reason": "NVIDIA GeForce RTX 3060, 12 GiB; all 4 layers"}
+    assert seen["chosen"]["kernel"] == "vulkan" and seen["tuning"] is None
+    assert not journal.exists() or "measure" not in journal.read_text()
+
+
 def test_info_shows_what_was_seen(here, gpu_artifact, run, misbehaviour):
     misbehaviour(devices=GPU)
     lines = run(gpu_artifact, "info").stdout.splitlines()

@@ -53,7 +53,7 @@ ROWS = [
     ),
     (facts(cpus_online=16), "affinity", "may use 8 of the machine's 16 processors"),
     (facts(cpu_quota=1.5), "quota", "The container's quota is 1.5 of 4 cores"),
-    ({"tuning": replace(WELL.tuning, lasting=False)}, "busy", "Other programs were busy while it was measured"),
+    ({"tuning": replace(WELL.tuning, busy=True)}, "busy", "Other programs were busy while it was measured"),
     (
         {"settled": Settled(4, repack=False), **facts(memory_available=int(4.9 * GIB))},
         "repack",
@@ -92,7 +92,7 @@ def test_where_all_is_well_nothing_is_advised():
         facts(cpu_quota=4.0),
         {"tuning": None, **facts(huge_pages="never")},
         {"settled": Settled(4, repack=False)},
-        {"tuning": Tuning(REPACKED, lasting=False)},
+        {"tuning": Tuning(REPACKED, busy=True)},
         {"fit": None, **facts(memory_available=GIB)},
         {"fit": replace(FIT, batch=128)},
         {"trained": 131072, "context_bytes": GIB},
