@@ -5,21 +5,42 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import IO
+from typing import IO, Self
 
 from mkllm.runtime.artifact.shown import shown
 
 INTERVAL = 0.1
 
 
-class Progress:
-    """Counts bytes of `total`; the line is on `stream` (standard error) and is gone at the end."""
+class _Line:
+    """The last line of a terminal, written over and over; it is on `stream` (standard error) and is gone at the end.
 
-    def __init__(self, title: str, total: int, stream: IO[str] | None = None) -> None:
-        self._title, self._total = title, total
+    What is no terminal is shown nothing.
+    """
+
+    def __init__(self, stream: IO[str] | None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._shown = self._stream.isatty()
+
+    def write(self, text: str) -> None:
+        """`text` instead of what is there, as much of it as one line holds."""
+        if self._shown:
+            self._stream.write(f"\r\x1b[K{shown(text)[: _columns(self._stream) - 1]}")
+            self._stream.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.write("")
+
+
+class Progress(_Line):
+    """Counts bytes of `total`."""
+
+    def __init__(self, title: str, total: int, stream: IO[str] | None = None) -> None:
+        super().__init__(stream)
+        self._title, self._total = title, total
         self._done = 0
         self._started = time.monotonic()
         self._next = self._started + INTERVAL
@@ -28,10 +49,9 @@ class Progress:
         """`count` more bytes are done."""
         self._done += count
         now = time.monotonic()
-        if self._shown and now >= self._next:
+        if now >= self._next:
             self._next = now + INTERVAL
-            self._stream.write(f"\r\x1b[K{self.line(now)}")
-            self._stream.flush()
+            self.write(self.line(now))
 
     def line(self, now: float) -> str:
         """`verifying 42 %  1.2 GB/s  3 s left`."""
@@ -39,50 +59,26 @@ class Progress:
         left = (self._total - self._done) / rate if rate else 0.0
         return f"{self._title} {100 * self._done // max(self._total, 1)} %  {size(int(rate))}/s  {left:.0f} s left"
 
-    def __enter__(self) -> "Progress":
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
-
-
-class Steps:
+class Steps(_Line):
     """Counts the `total` steps of work whose steps are unlike; a terminal shows which one is done, and what is left."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
+        super().__init__(stream)
         self.total = 0
-        self._stream = sys.stderr if stream is None else stream
-        self._shown = self._stream.isatty()
         self._begun = 0
         self._started = time.monotonic()
 
     def begin(self, text: str) -> None:
         """The next step begins."""
         self._begun += 1
-        if self._shown:
-            line = shown(self.line(text, time.monotonic()))
-            self._stream.write(f"\r\x1b[K{line[: _columns(self._stream) - 1]}")
-            self._stream.flush()
+        self.write(self.line(text, time.monotonic()))
 
     def line(self, text: str, now: float) -> str:
         """`3 of 12: reading  8 s left`; how long it takes is not known before two steps are done."""
         done = self._begun - 1
         left = (now - self._started) / done * (self.total - done) if done > 1 else 0.0
         return f"{self._begun} of {self.total}: {text}" + (f"  {left:.0f} s left" if left else "")
-
-    def __enter__(self) -> "Steps":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
 
 
 def _columns(stream: IO[str]) -> int:
@@ -95,17 +91,9 @@ def _columns(stream: IO[str]) -> int:
 @contextmanager
 def waiting(text: str, stream: IO[str] | None = None) -> Iterator[None]:
     """While the block takes its time, a terminal says what for."""
-    stream = sys.stderr if stream is None else stream
-    is_shown = stream.isatty()
-    if is_shown:
-        stream.write(f"\r\x1b[K{text}")
-        stream.flush()
-    try:
+    with _Line(stream) as line:
+        line.write(text)
         yield
-    finally:
-        if is_shown:
-            stream.write("\r\x1b[K")
-            stream.flush()
 
 
 def size(count: int) -> str:
