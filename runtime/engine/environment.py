@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from mkllm.runtime.engine.placed import Placed
+
 FREEZING = ("_PYI_", "_MEI", "PYINSTALLER_")
 STEERING = ("LLAMA_", "MKLLM_", "AIP_", "PYTHON")
 # A defect that ggml finds shall end it at once: else it has a debugger look at it, if there is one, and waits for that.
@@ -29,3 +31,9 @@ def for_engine(environment: Mapping[str, str], frozen_home: str | None, librarie
     path = ":".join(folder for folder in (libraries, base.get("LD_LIBRARY_PATH")) if folder)
     kept = {name: value for name, value in base.items() if not name.startswith(STEERING) and name not in STEERING_NAMES}
     return {**kept, **FIXED, **({"LD_LIBRARY_PATH": path} if path else {})}
+
+
+def for_placed(environment: Mapping[str, str], placed: Placed, frozen_home: str | None) -> dict[str, str]:
+    """`for_engine`, with what the engine where it was placed must be told: its backends, and what is for these."""
+    base = for_engine(environment, frozen_home, str(placed.libraries) if placed.libraries else None)
+    return {**base, **placed.environment, "MKLLM_BACKENDS": ":".join(str(module) for module in placed.modules)}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.device_list import read_devices
-from mkllm.runtime.engine.environment import for_engine
+from mkllm.runtime.engine.environment import for_placed
 from mkllm.runtime.engine.placed import Placed
 from mkllm.runtime.engine.process import signal_name
 from mkllm.runtime.errors import RuntimeFailure
@@ -97,14 +97,9 @@ class _Child:
     """
 
     def __init__(self, placed: Placed, more: Mapping[str, str], frozen_home: str | None) -> None:
-        libraries = str(placed.libraries) if placed.libraries else None
         self._given = (placed, frozen_home)
         self._words = [str(placed.program), *WORDS]
-        self._environment = {
-            **for_engine(os.environ, frozen_home, libraries),
-            "MKLLM_BACKENDS": ":".join(str(module) for module in placed.modules),
-            **more,
-        }
+        self._environment = {**for_placed(os.environ, placed, frozen_home), **more}
         self._descriptors = placed.descriptors
         self._process: subprocess.Popen[bytes] | None = None
         self._failure = ""

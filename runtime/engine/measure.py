@@ -15,8 +15,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from mkllm.runtime.engine.environment import for_engine
+from mkllm.runtime.engine.environment import for_placed
 from mkllm.runtime.engine.placed import Placed, Weights
+from mkllm.runtime.engine.process import MODEL, how_it_ended
 from mkllm.runtime.engine.supervisor import Placer
 from mkllm.runtime.engine.verdict import FROM_OUTSIDE, OF_MEMORY
 from mkllm.runtime.errors import RuntimeFailure
@@ -24,7 +25,6 @@ from mkllm.runtime.hardware.rank import Choice
 from mkllm.runtime.hardware.tune import NotMeasured
 
 SLICE = "slice.gguf"
-MODEL = "model.gguf"
 
 
 class Laboratory:
@@ -103,9 +103,8 @@ class Laboratory:
         descriptors = [self._weights.descriptor, *slices, *placed.descriptors]
         lifeline_far, lifeline = os.pipe()
         environment = {
-            **for_engine(os.environ, self._frozen_home, str(placed.libraries) if placed.libraries else None),
+            **for_placed(os.environ, placed, self._frozen_home),
             "MKLLM_EMBEDDED": embedded,
-            "MKLLM_BACKENDS": ":".join(str(module) for module in placed.modules),
             "MKLLM_LIFELINE_FD": str(lifeline_far),
         }
         try:
@@ -142,11 +141,7 @@ class Laboratory:
             with contextlib.suppress(OSError):
                 if stream:
                     stream.close()
-        how = f"ended with status {process.returncode}"
-        if process.returncode < 0:
-            with contextlib.suppress(ValueError):
-                how = f"was ended by {signal.Signals(-process.returncode).name}"
-        return how + (f": {words[-1]!r:.200}" if words else "")
+        return how_it_ended(process.returncode) + (f": {words[-1]!r:.200}" if words else "")
 
 
 class Bench:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mkllm.runtime.engine.environment import for_engine
+from mkllm.runtime.engine.environment import for_placed
 from mkllm.runtime.engine.log import Log
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.verdict import FROM_OUTSIDE, Ending
@@ -80,11 +80,9 @@ class Engine:
         lifeline_far, lifeline_end = os.pipe()
         words = [str(self._placed.program), *arguments, "--host", self.host]
         environment = {
-            **for_engine(os.environ, frozen_home, str(self._placed.libraries) if self._placed.libraries else None),
-            **self._placed.environment,
+            **for_placed(os.environ, self._placed, frozen_home),
             "LLAMA_API_KEY": self.key,
             "MKLLM_EMBEDDED": self._weights.as_variable(MODEL),
-            "MKLLM_BACKENDS": ":".join(str(module) for module in self._placed.modules),
             "MKLLM_STATUS_FD": str(status_far),
             "MKLLM_LIFELINE_FD": str(lifeline_far),
         }
@@ -225,11 +223,8 @@ class Engine:
         phase = "while it served" if self._ready_at is not None else "while it started"
         if self._defect:
             return f"was ended {phase}, since it could not be watched ({type(self._defect).__name__}: {self._defect})"
-        number = -returncode
-        how = f"was ended by {signal_name(number)}" if number > 0 else f"ended with status {returncode}"
-        if self._hung:
-            how = f"hung for {HANG_SECONDS:.0f} seconds and was ended"
-        words = "" if number in FROM_OUTSIDE and not self._hung else self._log.trouble(self._ready_at is None)
+        how = f"hung for {HANG_SECONDS:.0f} seconds and was ended" if self._hung else how_it_ended(returncode)
+        words = "" if -returncode in FROM_OUTSIDE and not self._hung else self._log.trouble(self._ready_at is None)
         return f"{how} {phase}" + (f": {words!r:.300}" if words else "")
 
 
@@ -264,6 +259,11 @@ def _done(pid: int) -> list[bytes]:
             return file.read().rpartition(b")")[2].split()[7:15]
     except OSError:
         return []
+
+
+def how_it_ended(returncode: int) -> str:
+    """`was ended by SIGSEGV`, `ended with status 1`."""
+    return f"was ended by {signal_name(-returncode)}" if returncode < 0 else f"ended with status {returncode}"
 
 
 def signal_name(number: int) -> str:

@@ -1,6 +1,9 @@
 """What other programs see of this process's environment."""
 
-from mkllm.runtime.engine.environment import cleaned, for_engine
+from pathlib import Path
+
+from mkllm.runtime.engine.environment import cleaned, for_engine, for_placed
+from mkllm.runtime.engine.placed import Placed
 
 
 def test_the_frozen_runtime_leaves_no_trace():
@@ -34,3 +37,14 @@ def test_nothing_steers_the_engine():
 
 def test_libraries_come_first():
     assert for_engine({"LD_LIBRARY_PATH": "/opt/lib"}, None, "/links")["LD_LIBRARY_PATH"] == "/links:/opt/lib"
+
+
+def test_the_engine_is_told_of_its_backends_and_what_they_need():
+    modules = (Path("/home/libggml-vulkan.so"), Path("/home/libggml-cpu.so"))
+    placed = Placed(Path("/home/engine"), modules, Path("/links"), environment={"GGML_VK_VISIBLE_DEVICES": "1"})
+    assert for_placed({"MKLLM_BACKENDS": "/evil.so"}, placed, None) == {
+        "LD_LIBRARY_PATH": "/links",
+        "GGML_NO_BACKTRACE": "1",
+        "GGML_VK_VISIBLE_DEVICES": "1",
+        "MKLLM_BACKENDS": "/home/libggml-vulkan.so:/home/libggml-cpu.so",
+    }
