@@ -15,9 +15,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from mkllm.runtime.artifact.manifest import WEIGHTS
 from mkllm.runtime.engine.environment import for_placed
 from mkllm.runtime.engine.placed import Placed, Weights
-from mkllm.runtime.engine.process import MODEL, how_it_ended
+from mkllm.runtime.engine.process import how_it_ended
 from mkllm.runtime.engine.supervisor import Placer
 from mkllm.runtime.engine.verdict import FROM_OUTSIDE, OF_MEMORY
 from mkllm.runtime.errors import RuntimeFailure
@@ -44,7 +45,7 @@ class Laboratory:
         if not hasattr(os, "memfd_create"):
             raise NotMeasured("this system has no files in memory")
         self._slice = os.memfd_create(SLICE)
-        process = self._spawn(["slice", str(megabytes)], choice, self._weights.as_variable(MODEL), self._slice)
+        process = self._spawn(["slice", str(megabytes)], choice, self._weights.as_variable(WEIGHTS), self._slice)
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mkllm.runtime.artifact.manifest import WEIGHTS
 from mkllm.runtime.engine.environment import for_placed
 from mkllm.runtime.engine.log import Log
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.verdict import FROM_OUTSIDE, Ending
 from mkllm.runtime.hardware.variants import GPUS
 
-MODEL = "model.gguf"
 IDLE_SECONDS = 0.2
 ASKING_SECONDS = 0.005
 HEALTH_SECONDS = 2.0
@@ -82,7 +82,7 @@ class Engine:
         environment = {
             **for_placed(os.environ, self._placed, frozen_home),
             "LLAMA_API_KEY": self.key,
-            "MKLLM_EMBEDDED": self._weights.as_variable(MODEL),
+            "MKLLM_EMBEDDED": self._weights.as_variable(WEIGHTS),
             "MKLLM_STATUS_FD": str(status_far),
             "MKLLM_LIFELINE_FD": str(lifeline_far),
         }
