@@ -101,7 +101,7 @@ class Supervisor:
         self._engine: Engine | None = None
         self._successor: Engine | None = None
         self._replaced: list[Engine] = []
-        self._is_at_once = self._awaited = self._unprepared = False
+        self._is_at_once = self._unprepared = False
         self._suspects: list[tuple[Choice, Ending]] = []
         self._restarts = 0
         self._last_failure: str | None = None
@@ -205,7 +205,7 @@ class Supervisor:
             return MEASURING
         if not self._is_at_once:
             return self._choice.reason
-        return f"{self._choice.reason}; {PREPARING if self._awaited or self._successor else UNPREPARED}"
+        return f"{self._choice.reason}; {UNPREPARED if self._unprepared else PREPARING}"
 
     @property
     def _phase(self) -> Phase:
@@ -242,7 +242,6 @@ class Supervisor:
     def _words(self) -> Sequence[str]:
         at_once = self._order.at_once(self._choice)
         self._is_at_once = at_once is not None
-        self._awaited = self._is_at_once and not self._unprepared
         return self._choice.arguments(at_once or self._order.arguments(self._choice))
 
     def _made(self, placed: Placed) -> Engine:
@@ -259,8 +258,8 @@ class Supervisor:
                 return
             if engine.status.ready:
                 self._accuse()
-            if engine.status.ready and self._awaited and not self._stopped:
-                self._prepare()
+                if self._is_at_once and not (self._successor or self._unprepared or self._stopped):
+                    self._prepare()
             self._tell()
 
     def _accuse(self) -> None:
@@ -272,7 +271,6 @@ class Supervisor:
 
     def _prepare(self) -> None:
         """The engine serves: the better one is started beside it. If it cannot be, all stays as it is."""
-        self._awaited = False
         try:
             self._successor = self._made(self._plan.placer.place(self._choice))
             words = self._choice.arguments(self._order.arguments(self._choice))
