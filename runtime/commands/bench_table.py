@@ -7,6 +7,7 @@ from mkllm.runtime.commands.findings import speed
 from mkllm.runtime.commands.paragraphs import columns, wrapped
 from mkllm.runtime.commands.speeds import Speeds, Spread, spread
 from mkllm.runtime.engine.race import Result
+from mkllm.runtime.hardware.settings import counted_threads
 from mkllm.runtime.progress import size
 
 GAP = "  "
@@ -48,7 +49,7 @@ def _row(speeds: Speeds, result: Result, with_spread: bool) -> Row:
     settings = result.runner.settings
     name = shown(settings.kernel) + (" *" if speeds.is_chosen(result) else "")
     threads = f"{settings.threads}/{settings.threads_batch}"
-    cells = [name, "repacked" if settings.repack else "mapped", threads]
+    cells = [name, settings.layout, threads]
     for samples in (result.prompts, result.generations):
         found = spread(samples)
         assert found is not None
@@ -91,8 +92,7 @@ def _memory(speeds: Speeds) -> str:
     found, best = speeds.bandwidth, _best_share(speeds)
     if found is None:
         return f"No share of the memory's bandwidth: {speeds.why_no_share()}."
-    threads = "1 thread" if speeds.chosen.threads == 1 else f"{speeds.chosen.threads} threads"
-    measured = f"The memory gives {_rate(found)} to {threads}"
+    measured = f"The memory gives {_rate(found)} to {counted_threads(speeds.chosen.threads)}"
     if best is None:
         return f"{measured}; no share of it is told, since {speeds.why_no_share() or 'nothing was generated'}."
     share, result = best

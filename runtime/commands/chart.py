@@ -48,8 +48,8 @@ def chart(speeds: Speeds) -> str:
 def _bar(speeds: Speeds, result: Result, samples: Sequence[float]) -> Bar:
     found, settings = spread(samples), result.runner.settings
     assert found is not None
-    words = "repacked" if settings.repack else "mapped"
-    return Bar(f"{settings.kernel}, {words}", found, REPACKED if settings.repack else MAPPED, speeds.is_chosen(result))
+    colour = REPACKED if settings.repack else MAPPED
+    return Bar(f"{settings.kernel}, {settings.layout}", found, colour, speeds.is_chosen(result))
 
 
 def _head(speeds: Speeds, height: int) -> Iterator[str]:

@@ -126,7 +126,7 @@ def as_csv(speeds: Speeds) -> str:
 
 def _cells(speeds: Speeds, result: Result) -> Iterator[str]:
     settings, course = result.runner.settings, speeds.course
-    yield from (settings.kernel, "repacked" if settings.repack else "mapped", _flag(speeds.is_chosen(result)))
+    yield from (settings.kernel, settings.layout, _flag(speeds.is_chosen(result)))
     yield from (str(settings.threads), str(settings.threads_batch), _flag(settings.flash is not False))
     yield from map(str, (settings.batch or course.batch, course.prompt, course.tokens, course.depth, course.rounds))
     for samples in (result.prompts, result.generations, result.loads):

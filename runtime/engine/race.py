@@ -61,7 +61,7 @@ class Runner:
     @property
     def title(self) -> str:
         """`cpu-haswell, weights mapped`."""
-        return f"{self.choice.name}, weights {'repacked' if self.settings.repack else 'mapped'}"
+        return f"{self.choice.name}, weights {self.settings.layout}"
 
 
 @dataclass(frozen=True)

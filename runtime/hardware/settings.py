@@ -41,6 +41,11 @@ class Settings:
     flash: bool | None = None
     batch: int | None = None
 
+    @property
+    def layout(self) -> str:
+        """Of the weights: `mapped`, `repacked`."""
+        return "repacked" if self.repack else "mapped"
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -112,12 +117,17 @@ def _plain(choice: Choice, settled: Settled) -> Settings:
 
 def _words(settings: Settings) -> str:
     """`weights repacked, 8 threads (16 to read)`."""
-    threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
+    threads = counted_threads(settings.threads)
     if settings.threads_batch != settings.threads:
         threads += f" ({settings.threads_batch} to read)"
-    words = [f"weights {'repacked' if settings.repack else 'mapped'}", threads]
+    words = [f"weights {settings.layout}", threads]
     if settings.flash is False:
         words.append("no flash attention")
     if settings.batch:
         words.append(f"batches of {settings.batch}")
     return ", ".join(words)
+
+
+def counted_threads(number: int) -> str:
+    """`1 thread`, `8 threads`."""
+    return "1 thread" if number == 1 else f"{number} threads"

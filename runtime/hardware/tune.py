@@ -12,7 +12,7 @@ from typing import Protocol
 from mkllm.runtime.hardware.fit import BATCH
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import Choice
-from mkllm.runtime.hardware.settings import Effort, Settings, Settled, Trial, Tuning, untuned
+from mkllm.runtime.hardware.settings import Effort, Settings, Settled, Trial, Tuning, counted_threads, untuned
 
 QUICK_SECONDS, FULL_SECONDS = 3.0, 60.0
 MARGIN = 1.03  # less is noise, and the simpler setting is kept
@@ -210,7 +210,7 @@ class _Search:
         prompt = self._prompt(bench, best)
         bench.threads(settings.threads)
         generation = self._generation(bench)
-        what = f"{settings.kernel}, weights {'repacked' if settings.repack else 'mapped'}"
+        what = f"{settings.kernel}, weights {settings.layout}"
         return Trial(what, settings, prompt, generation)
 
     def _bench(self, kernel: str) -> Bench | None:
@@ -247,7 +247,7 @@ class _Search:
         number = self._considerate(_fewest(found), found, bench)
         for other, speed in found.items():
             self._trials.append(
-                Trial(f"generating with {_threads(other)}", replace(best, threads=other), 0, speed, "generating")
+                Trial(f"generating with {counted_threads(other)}", replace(best, threads=other), 0, speed, "generating")
             )
         batch = number if self._settled.threads_batch is None and len(numbers) == 1 else best.threads_batch
         return replace(best, threads=number, threads_batch=batch)
@@ -259,7 +259,7 @@ class _Search:
         found = self._compare(self._numbers(self._settled.threads), bench, lambda: self._prompt(bench, None))
         for other, speed in found.items():
             settings = replace(best, threads_batch=other)
-            self._trials.append(Trial(f"reading with {_threads(other)}", settings, speed, 0, "reading"))
+            self._trials.append(Trial(f"reading with {counted_threads(other)}", settings, speed, 0, "reading"))
         return replace(best, threads_batch=_fewest(found)) if found else best
 
     def _numbers(self, usual: int) -> list[int]:
@@ -294,8 +294,8 @@ class _Search:
             speeds[fewer] = self._generation(bench)
         bench.neighbours(0)
         self._notes.append(
-            f"beside a busy neighbour {_threads(number)} generate {speeds[number]:.1f} tokens/s, "
-            f"{_threads(number - 1)} {speeds[number - 1]:.1f}"
+            f"beside a busy neighbour {counted_threads(number)} generate {speeds[number]:.1f} tokens/s, "
+            f"{counted_threads(number - 1)} {speeds[number - 1]:.1f}"
         )
         is_close = found.get(number - 1, 0) * MARGIN > found[number]
         return number - 1 if is_close and speeds[number - 1] > speeds[number] * 1.3 else number
@@ -378,10 +378,6 @@ def _fewest(found: dict[int, float]) -> int:
     """The smallest number of threads that is as fast as the fastest."""
     most = max(found.values())
     return min(number for number, speed in found.items() if speed >= most * EQUAL)
-
-
-def _threads(number: int) -> str:
-    return "1 thread" if number == 1 else f"{number} threads"
 
 
 def _median(samples: Sequence[float]) -> float:
