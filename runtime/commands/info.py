@@ -61,7 +61,7 @@ def version_line(path: str) -> str:
 
 def as_object(seen: Seen) -> dict[str, object]:
     """For programs: facts of the manifest, of the machine, and the choice."""
-    manifest, facts, ranking = seen.manifest, seen.facts, seen.ranking
+    manifest = seen.manifest
     return {
         "name": manifest.name,
         "size": seen.size,
@@ -73,9 +73,8 @@ def as_object(seen: Seen) -> dict[str, object]:
         "provenance": dataclasses.asdict(manifest.provenance),
         "fit": {"error": str(seen.fit)} if isinstance(seen.fit, TooLittleMemory) else dataclasses.asdict(seen.fit),
         "threads": seen.threads,
-        "machine": {**dataclasses.asdict(facts), "cpu_flags": sorted(facts.cpu_flags)},
-        "kernels": [{"name": choice.name, "reason": choice.reason} for choice in ranking.choices],
-        "rejected": [{"name": rejection.name, "reason": rejection.reason} for rejection in ranking.rejections],
+        "machine": seen.facts.as_object(),
+        **seen.ranking.as_object(),
     }
 
 

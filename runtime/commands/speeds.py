@@ -80,14 +80,14 @@ class Speeds:
 
 def as_object(speeds: Speeds) -> dict[str, object]:
     """For programs: speeds in tokens a second, times in seconds, sizes in bytes."""
-    manifest, facts = speeds.manifest, speeds.facts
+    manifest = speeds.manifest
     return {
         "model": manifest.name,
         "quantization": manifest.model.quantization,
         "parameters": manifest.model.parameters,
         "token_weights": manifest.model.token_weights or None,
         "kit": dataclasses.asdict(manifest.kit),
-        "machine": {**dataclasses.asdict(facts), "cpu_flags": sorted(facts.cpu_flags)},
+        "machine": speeds.facts.as_object(),
         "course": dataclasses.asdict(speeds.course),
         "chosen": dataclasses.asdict(speeds.chosen),
         "results": [_result(speeds, result) for result in speeds.results],

@@ -106,8 +106,7 @@ class Plans:
 
 def plans(folder: Path | None, facts: Facts, kit: str, model: str, settled: Settled, kernels: Sequence[str]) -> Plans:
     """The memory in `folder` for this machine, the kit and the weights of these ids, and what was settled before."""
-    machine = {name: value for name, value in dataclasses.asdict(facts).items() if name not in PASSING}
-    machine["cpu_flags"] = sorted(facts.cpu_flags)
+    machine = {name: value for name, value in facts.as_object().items() if name not in PASSING}
     if facts.gpus:  # a driver that is gone, or another one, changes what crashes; memory that is free does not
         seen = [device for look in facts.gpus for device in look.devices]
         machine["gpus"] = [[device.description, device.driver, device.memory_total] for device in seen]

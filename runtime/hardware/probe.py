@@ -62,6 +62,10 @@ class Facts:
         cores = self.cores if self.fast_cores is None else min(self.fast_cores, self.cores)
         return max(1, cores if self.cpu_quota is None else min(cores, int(self.cpu_quota)))
 
+    def as_object(self) -> dict[str, Any]:
+        """For JSON, always in the same order."""
+        return {**dataclasses.asdict(self), "cpu_flags": sorted(self.cpu_flags)}
+
 
 def probe(root: Path = Path("/")) -> Facts:
     """Look at the machine; `root` stands for `/` (another one in tests)."""

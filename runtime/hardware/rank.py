@@ -65,6 +65,13 @@ class Ranking:
         """Why no GPU is used, where this file could use one: nobody shall have to guess it from the speed."""
         return tuple(f"{item.name}: {item.reason}" for item in self.rejections if item.name in GPUS and item.told)
 
+    def as_object(self) -> dict[str, object]:
+        """For JSON: both, with their reasons."""
+        return {
+            "kernels": [{"name": choice.name, "reason": choice.reason} for choice in self.choices],
+            "rejected": [{"name": rejection.name, "reason": rejection.reason} for rejection in self.rejections],
+        }
+
 
 def rank(
     facts: Facts,
