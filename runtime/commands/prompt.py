@@ -38,7 +38,7 @@ class Prompt:
 def run(prompt: Prompt, options: EngineOptions, kernel: str | None, logging: Logging) -> int:
     """Answer `prompt`; the exit code. Raises a RuntimeFailure for everything that goes wrong."""
     started = time.monotonic()
-    options = replace(options, parallel=options.parallel or 1, warm_up=False, brief=True)
+    options = replace(options, parallel=options.parallel or 1, brief=True)
     with start_session(options, kernel, logging) as session:
         from mkllm.runtime.commands.reply import note, reply
 

@@ -63,7 +63,7 @@ class EngineOptions:
     """What the user asked of the engine; None and empty mean: not asked, the default holds.
 
     `sampling` has the names of llama-server's requests; `plain` are options passed on by their own names; `extra` are
-    words passed on as they are. `brief`: for one answer.
+    words passed on as they are. `brief`: for one answer, for which to warm up does not pay.
     """
 
     context: int | None = None
@@ -76,7 +76,6 @@ class EngineOptions:
     sampling: Mapping[str, float | int] = field(default_factory=dict)
     plain: Sequence[tuple[str, str]] = ()
     extra: Sequence[str] = ()
-    warm_up: bool = True
     brief: bool = False
 
 
@@ -89,7 +88,7 @@ def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, settings: Se
         # Told how many requests to serve at once, the engine would give each only its part of the context.
         words.append("--kv-unified")
     words += _fitted(fit)
-    if not options.warm_up:
+    if options.brief:
         words.append("--no-warmup")
     words += _sampling({**manifest.defaults.sampling, **options.sampling})
     words += _page(manifest.defaults.system_prompt)

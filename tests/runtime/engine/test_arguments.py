@@ -50,7 +50,7 @@ def test_the_user_comes_after_the_maker(manifest):
 
 
 def test_asked_values_replace_defaults(manifest):
-    asked = EngineOptions(parallel=2, alias="me", warm_up=False)
+    asked = EngineOptions(parallel=2, alias="me", brief=True)
     words = arguments(manifest, asked, FIT, Settings("cpu-x64", 7, 8))
     assert [after(words, name) for name in ("--threads", "--threads-batch", "--parallel", "--alias")] == list("782") + [
         "me"
