@@ -198,40 +198,40 @@ class _Search:
     def _trial(self, settings: Settings, best: Trial | None) -> Trial | None:
         """Prompt and generation with these settings; None when there is no time, or repacking would take too long."""
         bench = self._bench(settings.kernel)
-        if bench is None or self._left < 0.1:
+        if bench is None:
             return None
-        seconds = bench.load(settings.repack)
-        self._loaded[settings.kernel] = settings.repack
+        seconds = self._load(bench, settings)
         if settings.repack and seconds / self._share > REPACK_SECONDS and self._settled.repack is None:
             self._notes.append(f"weights are not repacked: it would take {seconds / self._share:.0f} s at every start")
             return None
-        bench.context(2 * BATCH, self._settled.batch, True)
         bench.threads(settings.threads_batch)
         prompt = self._prompt(bench, best)
         bench.threads(settings.threads)
         generation = self._generation(bench)
-        what = f"{settings.kernel}, weights {settings.layout}"
-        return Trial(what, settings, prompt, generation)
+        return Trial(f"{settings.kernel}, weights {settings.layout}", settings, prompt, generation)
 
     def _bench(self, kernel: str) -> Bench | None:
-        if kernel not in self._benches:
-            if self._left <= 0:
-                return None
+        """None when there is no time."""
+        if kernel not in self._benches and self._left > 0:
             choice = next(choice for choice in self._choices if choice.name == kernel)
             self._benches[kernel] = self._laboratory.open(choice)
-        bench = self._benches[kernel]
-        bench.limit = self._end
-        return bench
+            self._benches[kernel].limit = self._end
+        return self._benches.get(kernel) if self._left >= 0.1 else None
+
+    def _load(self, bench: Bench, settings: Settings) -> float:
+        """The weights as these settings have them, and room for what is measured; seconds that the weights took."""
+        seconds = bench.load(settings.repack)
+        self._loaded[settings.kernel] = settings.repack
+        bench.context(2 * BATCH, self._settled.batch, True)
+        return seconds
 
     def _again(self, settings: Settings) -> Bench:
         """The bench of these settings, loaded as they say."""
         bench = self._bench(settings.kernel)
-        if bench is None or self._left < 0.1:
+        if bench is None:
             raise NotMeasured("the time was up")
         if self._loaded.get(settings.kernel) != settings.repack:
-            bench.load(settings.repack)
-            self._loaded[settings.kernel] = settings.repack
-            bench.context(2 * BATCH, self._settled.batch, True)
+            self._load(bench, settings)
         return bench
 
     # --- threads ----------------------------------------------------------------------------------------------------
@@ -239,18 +239,15 @@ class _Search:
     def _generating_threads(self, best: Settings) -> Settings:
         if self._settled.threads_settled:
             return best
-        numbers = self._numbers(best.threads)
         bench = self._again(best)
-        found = self._compare(numbers, bench, lambda: self._generation(bench))
+        found = self._compare(self._numbers(best.threads), bench, lambda: self._generation(bench))
         if not found:
             return best
         number = self._considerate(_fewest(found), found, bench)
         for other, speed in found.items():
-            self._trials.append(
-                Trial(f"generating with {counted_threads(other)}", replace(best, threads=other), 0, speed, "generating")
-            )
-        batch = number if self._settled.threads_batch is None and len(numbers) == 1 else best.threads_batch
-        return replace(best, threads=number, threads_batch=batch)
+            settings = replace(best, threads=other)
+            self._trials.append(Trial(f"generating with {counted_threads(other)}", settings, 0, speed, "generating"))
+        return replace(best, threads=number)
 
     def _prompt_threads(self, best: Settings) -> Settings:
         if self._settled.threads_batch is not None or self._settled.threads_settled:
@@ -312,18 +309,17 @@ class _Search:
         if depth < 64:
             self._notes.append("flash attention was not compared: the time was up")
             return best
-        speeds: dict[bool, tuple[float, float]] = {}
         for flash in (True, False):
             bench.context(2 * DEPTH, self._settled.batch, flash)
             bench.threads(best.threads_batch)
-            reading = bench.fill(depth)
+            reading = depth / bench.fill(depth) * self._share
             bench.threads(best.threads)
-            speeds[flash] = depth / reading * self._share, self._generation(bench)
             what = f"{'with' if flash else 'without'} flash attention, after {depth} tokens"
-            self._trials.append(Trial(what, replace(best, flash=flash), *speeds[flash], "attention"))
+            settings = replace(best, flash=flash)
+            self._trials.append(Trial(what, settings, reading, self._generation(bench), "attention"))
         bench.context(2 * BATCH, self._settled.batch, True)
-        with_it, without = (Trial("", best, *speeds[flash]).turn for flash in (True, False))
-        return replace(best, flash=False) if without * MARGIN < with_it else best
+        with_it, without = self._trials[-2:]
+        return without.settings if without.turn * MARGIN < with_it.turn else best
 
     def _batches(self, best: Settings) -> Settings:
         """Only with time, since it takes prompts that are longer than any batch."""
