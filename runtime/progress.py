@@ -104,3 +104,8 @@ def size(count: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 thread`, `8 threads`."""
+    return f"1 {what}" if number == 1 else f"{number} {what}s"

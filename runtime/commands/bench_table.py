@@ -7,8 +7,7 @@ from mkllm.runtime.commands.findings import speed
 from mkllm.runtime.commands.paragraphs import columns, wrapped
 from mkllm.runtime.commands.speeds import Speeds, Spread, spread
 from mkllm.runtime.engine.race import Result
-from mkllm.runtime.hardware.settings import counted_threads
-from mkllm.runtime.progress import size
+from mkllm.runtime.progress import counted, size
 
 GAP = "  "
 Row = tuple[str, ...]
@@ -92,7 +91,7 @@ def _memory(speeds: Speeds) -> str:
     found, best = speeds.bandwidth, _best_share(speeds)
     if found is None:
         return f"No share of the memory's bandwidth: {speeds.why_no_share()}."
-    measured = f"The memory gives {_rate(found)} to {counted_threads(speeds.chosen.threads)}"
+    measured = f"The memory gives {_rate(found)} to {counted(speeds.chosen.threads, 'thread')}"
     if best is None:
         return f"{measured}; no share of it is told, since {speeds.why_no_share() or 'nothing was generated'}."
     share, result = best

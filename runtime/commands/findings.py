@@ -8,7 +8,7 @@ from mkllm.runtime.errors import TooLittleMemory
 from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.settings import TURN_ANSWER, TURN_PROMPT, Settings, Trial, Tuning
-from mkllm.runtime.progress import size
+from mkllm.runtime.progress import counted, size
 
 KIB = 1 << 10
 PLACES = {
@@ -41,7 +41,7 @@ def _found(seen: Examination) -> Iterator[Line]:
         yield Line("", f"lacks {', '.join(lacks)}")
     yield Line("cores", _cores(facts))
     yield Line("limits", _limits(facts))
-    yield Line("NUMA", "1 node" if facts.numa_nodes == 1 else f"{facts.numa_nodes} nodes")
+    yield Line("NUMA", counted(facts.numa_nodes, "node"))
     if facts.caches:
         yield Line("caches", ", ".join(f"{level} {_binary(amount)}" for level, amount in facts.caches.items()))
     yield Line("memory", _memory(facts))
@@ -55,7 +55,7 @@ def _cores(facts: Facts) -> str:
     slow = facts.cores - facts.fast_cores if facts.fast_cores is not None else 0
     kinds = f", {slow} of them slow" if slow > 0 else ""
     smt = f", SMT: {facts.cpus} processors" if facts.cpus > facts.cores else ", no SMT"
-    return f"{_number(facts.cores, 'core')}{kinds}{smt}"
+    return f"{counted(facts.cores, 'core')}{kinds}{smt}"
 
 
 def _limits(facts: Facts) -> str:
@@ -176,7 +176,3 @@ def _faster(seen: Examination) -> Iterator[Line]:
         yield Line(advice.topic, advice.text)
     if not seen.advice:
         yield Line("", "Nothing that this program knows of.")
-
-
-def _number(count: int, what: str) -> str:
-    return f"1 {what}" if count == 1 else f"{count} {what}s"

@@ -6,6 +6,7 @@ from typing import Literal
 
 from mkllm.runtime.hardware.fit import BATCH
 from mkllm.runtime.hardware.rank import Choice
+from mkllm.runtime.progress import counted
 
 Effort = Literal["off", "quick", "full"]
 # What was compared with each other: kernels (with weights mapped or repacked), numbers of threads, and so on.
@@ -117,7 +118,7 @@ def _plain(choice: Choice, settled: Settled) -> Settings:
 
 def _words(settings: Settings) -> str:
     """`weights repacked, 8 threads (16 to read)`."""
-    threads = counted_threads(settings.threads)
+    threads = counted(settings.threads, "thread")
     if settings.threads_batch != settings.threads:
         threads += f" ({settings.threads_batch} to read)"
     words = [f"weights {settings.layout}", threads]
@@ -126,8 +127,3 @@ def _words(settings: Settings) -> str:
     if settings.batch:
         words.append(f"batches of {settings.batch}")
     return ", ".join(words)
-
-
-def counted_threads(number: int) -> str:
-    """`1 thread`, `8 threads`."""
-    return "1 thread" if number == 1 else f"{number} threads"

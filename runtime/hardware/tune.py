@@ -12,7 +12,8 @@ from typing import Protocol
 from mkllm.runtime.hardware.fit import BATCH
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import Choice
-from mkllm.runtime.hardware.settings import Effort, Settings, Settled, Trial, Tuning, counted_threads, untuned
+from mkllm.runtime.hardware.settings import Effort, Settings, Settled, Trial, Tuning, untuned
+from mkllm.runtime.progress import counted
 
 QUICK_SECONDS, FULL_SECONDS = 3.0, 60.0
 MARGIN = 1.03  # less is noise, and the simpler setting is kept
@@ -246,7 +247,7 @@ class _Search:
         number = self._considerate(_fewest(found), found, bench)
         for other, speed in found.items():
             settings = replace(best, threads=other)
-            self._trials.append(Trial(f"generating with {counted_threads(other)}", settings, 0, speed, "generating"))
+            self._trials.append(Trial(f"generating with {counted(other, 'thread')}", settings, 0, speed, "generating"))
         return replace(best, threads=number)
 
     def _prompt_threads(self, best: Settings) -> Settings:
@@ -256,7 +257,7 @@ class _Search:
         found = self._compare(self._numbers(self._settled.threads), bench, lambda: self._prompt(bench, None))
         for other, speed in found.items():
             settings = replace(best, threads_batch=other)
-            self._trials.append(Trial(f"reading with {counted_threads(other)}", settings, speed, 0, "reading"))
+            self._trials.append(Trial(f"reading with {counted(other, 'thread')}", settings, speed, 0, "reading"))
         return replace(best, threads_batch=_fewest(found)) if found else best
 
     def _numbers(self, usual: int) -> list[int]:
@@ -291,8 +292,8 @@ class _Search:
             speeds[fewer] = self._generation(bench)
         bench.neighbours(0)
         self._notes.append(
-            f"beside a busy neighbour {counted_threads(number)} generate {speeds[number]:.1f} tokens/s, "
-            f"{counted_threads(number - 1)} {speeds[number - 1]:.1f}"
+            f"beside a busy neighbour {counted(number, 'thread')} generate {speeds[number]:.1f} tokens/s, "
+            f"{counted(number - 1, 'thread')} {speeds[number - 1]:.1f}"
         )
         is_close = found.get(number - 1, 0) * MARGIN > found[number]
         return number - 1 if is_close and speeds[number - 1] > speeds[number] * 1.3 else number
