@@ -10,12 +10,13 @@ from mkllm.builder.kit.store import find_kit
 from mkllm.builder.model import promise, vocabulary
 from mkllm.builder.model.memory import measuring
 from mkllm.builder.model.reference import Source, resolve
+from mkllm.builder.prepack import Prepacking, prepacking
 from mkllm.builder.progress import Output
 from mkllm.builder.target import check_path, check_source, check_space, check_system
 from mkllm.builder.version import version
-from mkllm.builder.writer import size_of, write
+from mkllm.builder.writer import size_of, work_of, write
 from mkllm.runtime.artifact import manifest as man
-from mkllm.runtime.artifact.manifest import Blob, Defaults, Manifest, Member, Model
+from mkllm.runtime.artifact.manifest import PREPACKED, Blob, Defaults, Manifest, Member, Model, Prepacked
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Request:
     name: str | None
     defaults: Defaults
     force: bool
+    prepack: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,20 @@ def build(request: Request, output: Output) -> Made:
     kit = find_kit(system)
     kit.verify()
     engine_args.check(kit, request.defaults.engine_args)
+    packing = prepacking(kit, request.prepack) if request.prepack else None
     source = resolve(request.model, output)
     path = request.path or Path(source.name)
     check_path(path, request.force)
     check_source(path, source.weights)
     _warn(request, source, output)
-    return make(path, kit, source, request, output)
+    return make(path, kit, source, request, output, packing)
 
 
-def make(path: Path, kit: Kit, source: Source, request: Request, output: Output) -> Made:
+def make(
+    path: Path, kit: Kit, source: Source, request: Request, output: Output, packing: Prepacking | None = None
+) -> Made:
     """Write the artifact of a model, while llama.cpp itself looks whether it can read it, and what memory it takes."""
-    needed = size_of(kit, source.weights)
-    check_space(path, needed)
+    check_space(path, size_of(kit, source.weights))
     with (
         vocabulary.checking(kit, source.path) as reading,
         measuring(kit, source.path, source.model.memory) as measurement,
@@ -72,16 +76,19 @@ def make(path: Path, kit: Kit, source: Source, request: Request, output: Output)
             reading.look()
             advance(count)
 
-        def describe(boot: Blob, pkg: Blob, members: tuple[Member, ...]) -> Manifest:
+        def describe(boot: Blob, pkg: Blob, members: tuple[Member, ...], origin: str) -> Manifest:
             reading.wait()
             memory = measurement.wait()
             if not memory:
                 output.note("note: the kit's engine does not say what memory the model takes; it is estimated")
             model = replace(source.model, memory=memory or source.model.memory)
-            return _manifest(kit, source, model, request, boot, pkg, members)
+            manifest = _manifest(kit, source, model, request, boot, pkg, members, origin)
+            return _prepacked(manifest, packing, source.weights.size) if packing else manifest
 
-        with output.task(f"writing {path.name}", needed) as advance:
-            manifest = write(path, kit, source.weights, describe, force=request.force, progress=progress)
+        with output.task(f"writing {path.name}", work_of(kit, source.weights, packing)) as advance:
+            manifest = write(
+                path, kit, source.weights, describe, force=request.force, progress=progress, prepacking=packing
+            )
     return Made(path, os.path.getsize(path), manifest)
 
 
@@ -101,6 +108,7 @@ def _manifest(
     boot: Blob,
     pkg: Blob,
     members: tuple[Member, ...],
+    origin: str,
 ) -> Manifest:
     return Manifest(
         created_by=f"mkllm {version()}",
@@ -114,8 +122,13 @@ def _manifest(
         members=members,
         bootloader=boot,
         pkg=pkg,
-        provenance=_provenance(source, members[0].sha256),
+        provenance=_provenance(source, origin),
     )
+
+
+def _prepacked(manifest: Manifest, packing: Prepacking, size: int) -> Manifest:
+    model = replace(manifest.model, member=PREPACKED)
+    return replace(manifest, model=model, prepacked=Prepacked(packing.kernel, size))
 
 
 def _provenance(source: Source, sha256: str) -> man.Provenance:

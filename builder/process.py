@@ -54,14 +54,29 @@ def run(
 
 
 @contextlib.contextmanager
-def background(args: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+def background(
+    args: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    descriptors: Sequence[int] = (),
+) -> Iterator[subprocess.Popen[str]]:
     """A program that runs while something else is done, its output in pipes; ended, if it still runs, with the block.
 
-    `env` is its whole environment (None: this process's). Raises OSError when it cannot be started.
+    `env` is its whole environment (None: this process's), `descriptors` are those that it inherits. Raises OSError when
+    it cannot be started.
     """
     null, pipe = subprocess.DEVNULL, subprocess.PIPE
-    words = [str(word) for word in args]
-    with subprocess.Popen(words, env=env, stdin=null, stdout=pipe, stderr=pipe, text=True, errors="replace") as process:
+    with subprocess.Popen(
+        [str(word) for word in args],
+        cwd=cwd,
+        env=env,
+        stdin=null,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        errors="replace",
+        pass_fds=tuple(descriptors),
+    ) as process:
         try:
             yield process
         finally:

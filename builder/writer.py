@@ -1,6 +1,7 @@
 """Writes an artifact out of a kit and weights in one pass (spec/artifact.md); decides nothing."""
 
 import contextlib
+import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,12 +11,13 @@ from mkllm.builder.errors import BuilderFailure, UnusableModel
 from mkllm.builder.kit.kit import MEMBERS, Kit
 from mkllm.builder.model import digests
 from mkllm.builder.model.weights import Span, Weights
+from mkllm.builder.prepack import Prepacking, damaged
 from mkllm.runtime.artifact import layout
 from mkllm.runtime.artifact.copy import Copier, SourceFailure, write_at
-from mkllm.runtime.artifact.digest import Digest
+from mkllm.runtime.artifact.digest import CHUNK, Digest
 from mkllm.runtime.artifact.draft import draft
 from mkllm.runtime.artifact.layout import Comment, Entry, Place
-from mkllm.runtime.artifact.manifest import MEMBER, WEIGHTS, Blob, Manifest, Member
+from mkllm.runtime.artifact.manifest import MEMBER, PREPACKED, WEIGHTS, Blob, Manifest, Member
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.artifact.verify import verify
 from mkllm.runtime.errors import RuntimeFailure
@@ -23,50 +25,79 @@ from mkllm.runtime.errors import RuntimeFailure
 SAMPLES = 64
 SAMPLE_SIZE = 64 << 10
 
-# From the bootloader, the PKG and the members that were written, everything that the manifest says.
-Describe = Callable[[Blob, Blob, tuple[Member, ...]], Manifest]
+# From the bootloader, the PKG, the members that were written and the SHA-256 of model.gguf all that the manifest says.
+Describe = Callable[[Blob, Blob, tuple[Member, ...], str], Manifest]
 
 
 def size_of(kit: Kit, weights: Weights) -> int:
     """About how many bytes the artifact will take; the manifest is not counted."""
-    return layout.pkg_offset(_places(kit, weights)) + kit.files["runtime.pkg"].size
+    return layout.pkg_offset(_places(kit, WEIGHTS, weights.size)) + kit.files["runtime.pkg"].size
+
+
+def work_of(kit: Kit, weights: Weights, prepacking: Prepacking | None) -> int:
+    """About how many bytes `write` tells of: prepacked weights are ordered, undone and read once more."""
+    return size_of(kit, weights) + (3 * weights.size if prepacking else 0)
 
 
 def write(
-    target: Path, kit: Kit, weights: Weights, describe: Describe, *, force: bool, progress: Callable[[int], None]
+    target: Path,
+    kit: Kit,
+    weights: Weights,
+    describe: Describe,
+    *,
+    force: bool,
+    progress: Callable[[int], None],
+    prepacking: Prepacking | None = None,
 ) -> Manifest:
-    """Write the artifact `target`; `progress` is told bytes as they are written. Returns its manifest.
+    """Write the artifact `target`; `progress` is told bytes as they are dealt with. Returns its manifest.
 
     Nothing appears at `target`, and what is there stays, until the file is whole, read back and on the disk.
     """
     with draft(target) as new, Digest() as digest, Copier(new.descriptor, digest, progress) as copier:
-        manifest = _Writer(kit, new.descriptor, digest, copier).write(weights, describe)
+        manifest = _Writer(kit, new.descriptor, digest, copier, prepacking, progress).write(weights, describe)
         _read_back(new.path, weights)
         new.commit(0o755, force)
     return manifest
 
 
-def _places(kit: Kit, weights: Weights) -> list[Place]:
-    members = [(name, kit.files[MEMBERS + name].size) for name in kit.members()]
-    return layout.place(kit.files["bootloader"].size, [(WEIGHTS, weights.size), *members])
+def _places(kit: Kit, name: str, size: int) -> list[Place]:
+    """Of the weights' member and the kit's."""
+    members = [(member, kit.files[MEMBERS + member].size) for member in kit.members()]
+    return layout.place(kit.files["bootloader"].size, [(name, size), *members])
 
 
 class _Writer:
     """Puts the parts of one artifact into an open file, in file order."""
 
-    def __init__(self, kit: Kit, target: int, digest: Digest, copier: Copier) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        target: int,
+        digest: Digest,
+        copier: Copier,
+        prepacking: Prepacking | None,
+        progress: Callable[[int], None],
+    ) -> None:
         self._kit = kit
         self._target = target
         self._digest = digest
         self._copier = copier
+        self._prepacking = prepacking
+        self._progress = progress
         self._entries: list[Entry] = []
 
     def write(self, weights: Weights, describe: Describe) -> Manifest:
         boot, _ = self._kit_file("bootloader", 0)
-        places = _places(self._kit, weights)
-        members = (self._weights(weights, places[0]), *(self._member(place) for place in places[1:]))
+        at = _places(self._kit, WEIGHTS, weights.size)[0].data
+        origin, crc = self._weights(weights, at)
+        name, size, sha256 = WEIGHTS, weights.size, origin
+        if self._prepacking:
+            name, size = PREPACKED, self._prepack(self._prepacking, at, weights.size, origin)
+            sha256, crc = self._hash(at, size)
+        places = _places(self._kit, name, size)
+        members = (self._finish(places[0], sha256, crc), *(self._member(place) for place in places[1:]))
         pkg = Blob(self._kit.files["runtime.pkg"].size, self._kit.files["runtime.pkg"].sha256)
-        manifest = describe(boot, pkg, members)
+        manifest = describe(boot, pkg, members, origin)
         sha256 = self._manifest(manifest.to_bytes(), boot.size, places)
         start = layout.pkg_offset([entry.place for entry in self._entries])
         _, crc = self._kit_file("runtime.pkg", start)
@@ -90,9 +121,9 @@ class _Writer:
         blob, crc = self._kit_file(MEMBERS + place.name, place.data)
         return self._finish(place, blob.sha256, crc)
 
-    def _weights(self, weights: Weights, place: Place) -> Member:
+    def _weights(self, weights: Weights, at: int) -> tuple[str, int]:
+        """Copy the weights to `at`; their hashes."""
         hashed = digests.known(weights)
-        at = place.data
         for segment in weights.segments:
             if isinstance(segment, bytes):
                 self._copier.write(segment, at)
@@ -102,9 +133,32 @@ class _Writer:
                 at += segment.size
         sha256, crc = self._digest.finish()
         if hashed:
-            return self._finish(place, *hashed)
+            return hashed
         digests.remember(weights, sha256, crc)
-        return self._finish(place, sha256, crc)
+        return sha256, crc
+
+    def _prepack(self, prepacking: Prepacking, at: int, size: int, origin: str) -> int:
+        """Order the weights at `at`, and have them undone once to see that nothing is lost. The size they have now."""
+        ordered = prepacking.order(self._target, at, size, self._progress)
+        prepacking.check(self._target, at, ordered)
+        plain = hashlib.sha256()
+        for piece in prepacking.plain(self._target, at, ordered):
+            plain.update(piece)
+            self._progress(len(piece))
+        if plain.hexdigest() != origin:
+            raise damaged()
+        return ordered
+
+    def _hash(self, at: int, size: int) -> tuple[str, int]:
+        """Hashes of what is in the file already."""
+        end = at + size
+        while at < end:
+            buffer = self._digest.buffer()
+            count = os.preadv(self._target, [memoryview(buffer)[: min(CHUNK, end - at)]], at)
+            self._digest.update(buffer, count)
+            self._progress(count)
+            at += count
+        return self._digest.finish()
 
     def _span(self, span: Span, at: int, copy: Callable[[int, int, int, int], None]) -> None:
         with _closing(span.open()) as source:
@@ -146,9 +200,10 @@ def _read_back(path: Path, weights: Weights) -> None:
     source: reading all of them once more would cost as much as the build."""
     try:
         with open_artifact(path) as artifact:
-            wrong = [str(difference) for difference in verify(artifact, without={WEIGHTS})]
-            start = artifact.member(WEIGHTS).offset
-            wrong += [WEIGHTS for at in _samples(weights.size) if not _is_same(artifact.fileno(), start, weights, at)]
+            wrong = [str(difference) for difference in verify(artifact, without={artifact.weights.name})]
+            start, samples = artifact.weights.offset, _samples(weights.size)
+            if not artifact.manifest.prepacked:  # those were compared as a whole
+                wrong += [WEIGHTS for at in samples if not _is_same(artifact.fileno(), start, weights, at)]
     except RuntimeFailure as error:
         wrong = [str(error)]
     if wrong:

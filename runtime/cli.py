@@ -227,9 +227,9 @@ def main(words: Sequence[str]) -> int:
     before, extra = _split(words)
     invocation = Invocation(extra)
     name = own_name()
-    raise_on_termination()
-    streams.prepare()
     try:
+        raise_on_termination()
+        streams.prepare()
         return _run(before, name, invocation)
     except BrokenPipeError:
         streams.drop_output()

@@ -6,7 +6,6 @@ A file without a backend for GPUs pays nothing: all that is needed only for them
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mkllm.runtime.artifact.manifest import WEIGHTS
 from mkllm.runtime.artifact.reader import Artifact
 from mkllm.runtime.engine.arguments import EngineOptions, asked_of_gpus
 from mkllm.runtime.engine.modules import Modules
@@ -42,7 +41,7 @@ def gpu_burden(artifact: Artifact, facts: Facts, fitted: Fit | None, options: En
     from mkllm.runtime.hardware.offload import burden_of
 
     manifest = artifact.manifest
-    return burden_of(manifest.model, artifact.member(WEIGHTS).size, fitted, asked_of_gpus(manifest, options))
+    return burden_of(manifest.model, artifact.weights.size, fitted, asked_of_gpus(manifest, options))
 
 
 def with_gpu_memory(facts: Facts) -> Facts | None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
+from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.engine.arguments import EngineOptions, arguments, asked, open_questions
 from mkllm.runtime.engine.log import Log, Logging
@@ -149,7 +149,7 @@ class Survey:
     @property
     def weights(self) -> Weights:
         """Where the model lies."""
-        member = self.artifact.member(WEIGHTS)
+        member = self.artifact.weights
         return Weights(self.artifact.fileno(), member.offset, member.size)
 
     @property
@@ -201,20 +201,23 @@ def ranking_of(
 @contextmanager
 def opened() -> Iterator[tuple[Artifact, Home]]:
     """This program's own artifact, and its home; what must not outlive the block is removed after it."""
-    with open_artifact(own_file()) as artifact, _home() as home:
+    with open_artifact(own_file()) as artifact, a_home() as home:
         yield artifact, home
 
 
 def settle(artifact: Artifact, facts: Facts, options: EngineOptions, fitted: Fit) -> Settled:
-    """What is settled before anything is measured. Repacked weights are a second copy, which needs its room."""
+    """What is settled before anything is measured. Repacked weights are a second copy, which needs its room; prepacked
+    ones are not."""
     found = open_questions(artifact.manifest, options, fitted, fit_threads(artifact, facts))
+    if artifact.manifest.prepacked and found.repack is None:
+        return replace(found, repack=True, prepacked=True)
     is_tight = facts.memory_total > 0 and facts.memory_available < memory_repacked(artifact, fitted)
     return replace(found, repack=False) if found.repack is None and options.fit and is_tight else found
 
 
 def memory_repacked(artifact: Artifact, fitted: Fit) -> int:
     """Bytes that are to be free for weights to be repacked: for the copy and what is beside it, and some more."""
-    return int((artifact.member(WEIGHTS).size + fitted.caches + fitted.buffers) * 1.1)
+    return int((artifact.weights.size + fitted.caches + fitted.buffers) * 1.1)
 
 
 def plans_of(artifact: Artifact, home: Home, facts: Facts, settled: Settled, kernel: str | None) -> Plans:
@@ -222,7 +225,7 @@ def plans_of(artifact: Artifact, home: Home, facts: Facts, settled: Settled, ker
     folder = home.path.parent / PLANS if home.kind == "cache" else None
     manifest = artifact.manifest
     names = [kernel] if kernel else [backend.name for backend in manifest.backends]
-    return plans(folder, facts, manifest.kit.id, artifact.member(WEIGHTS).sha256, settled, names)
+    return plans(folder, facts, manifest.kit.id, artifact.weights.sha256, settled, names)
 
 
 def expect_kernel(ranking: Ranking, kernel: str | None) -> None:
@@ -239,7 +242,7 @@ def expect_kernel(ranking: Ranking, kernel: str | None) -> None:
 
 def fit_model(artifact: Artifact, facts: Facts, options: EngineOptions) -> Fit:
     """How the model is fitted into this machine's memory, and GPUs' if it must be. Raises TooLittleMemory."""
-    manifest, weights = artifact.manifest, artifact.member(WEIGHTS).size
+    manifest, weights = artifact.manifest, artifact.weights.size
     wanted = asked(manifest, options)
     try:
         return fit(wanted, manifest.model, weights, facts)
@@ -254,17 +257,18 @@ def look_around(artifact: Artifact) -> Facts:
     """The facts of this machine, of its GPUs too if the file has a backend for them."""
     if not has_gpu_backend(artifact):
         return probe()
-    with _home() as home:
+    with a_home() as home:
         return see_gpus(probe(), artifact, Modules(artifact, home), home.frozen, None)
 
 
 def fit_threads(artifact: Artifact, facts: Facts) -> int:
     """One for a small model: to share out its work among threads takes longer than to do it."""
-    return facts.threads if artifact.member(WEIGHTS).size >= SMALL_MODEL else 1
+    return facts.threads if artifact.weights.size >= SMALL_MODEL else 1
 
 
 @contextmanager
-def _home() -> Iterator[Home]:
+def a_home() -> Iterator[Home]:
+    """A place for the engine's files; what must not outlive the block is removed after it."""
     home = open_home()
     try:
         watch_guardian(home)

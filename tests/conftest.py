@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ GgufBytes = Callable[..., bytes]
 
 # A program that prints what it was given. What follows its last line is never read by the shell.
 BOOTLOADER = b'#!/bin/sh\nprintf "%s\\n" "ran: $*"\nexit 0\n'
+MODULE = "members/native/libggml-"
 FILES = {
     "bootloader": BOOTLOADER,
     "runtime.pkg": random.Random(1).randbytes(9001),
@@ -104,14 +105,15 @@ def make_gguf(
     return head + (bytes(-len(head) % alignment) + data if tensors else b"")
 
 
-def write_kit(folder: Path) -> Kit:
-    """A kit of a few kilobytes in `folder`."""
-    for name, data in FILES.items():
+def write_kit(folder: Path, others: Mapping[str, bytes] = {}) -> Kit:
+    """A kit of a few kilobytes in `folder`; `others` are files that it has more or other ones of."""
+    contents = {**FILES, **others}
+    for name, data in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         path.chmod(0o755 if data.startswith(b"#!") else 0o644)
-    files = {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in FILES.items()}
+    files = {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in contents.items()}
     lines = "".join(f"{name}\0{entry['size']}\0{entry['sha256']}\n" for name, entry in sorted(files.items()))
     info = {
         "id": hashlib.sha256(lines.encode()).hexdigest()[:16],
@@ -119,7 +121,11 @@ def write_kit(folder: Path) -> Kit:
         "versions": {"llama_cpp": "0.3.36", "python": "3.11.7"},
         "glibc": "2.17",
         "engine": {"program": "native/mkllm-engine", "libraries": ["native/libllama.so"]},
-        "backends": [{"name": "cpu-x64", "member": "native/libggml-cpu-x64.so"}],
+        "backends": [
+            {"name": name.removeprefix(MODULE).removesuffix(".so"), "member": name.removeprefix("members/")}
+            for name in sorted(contents)
+            if name.startswith(MODULE)
+        ],
         "files": files,
     }
     (folder / "kit.json").write_text(json.dumps(info))
@@ -136,6 +142,12 @@ def gguf_bytes() -> GgufBytes:
 def small_kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     """A kit without an engine; read-only for tests."""
     return write_kit(tmp_path_factory.mktemp("kit"))
+
+
+@pytest.fixture
+def small_kit_with(tmp_path: Path) -> Callable[[Mapping[str, bytes]], Kit]:
+    """`small_kit_with(files)`: a small kit with other files."""
+    return lambda others: write_kit(tmp_path / "kit", others)
 
 
 @pytest.fixture(scope="session")

@@ -23,11 +23,23 @@ if TYPE_CHECKING:
 @click.option("--name", help="What the artifact calls itself, and its model in the API; default: the model's name.")
 @defaults_options
 @click.option("--target", help="The system that it will run on.  [default: linux-x86_64]")
+@click.option(
+    "--prepack",
+    metavar="KERNEL",
+    help="Store the weights as this CPU kernel wants them, such as haswell: full speed at once, and no copy in memory.",
+)
 @click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 @common_options
 def build(
-    model: str, path: Path | None, name: str | None, target: str | None, force: bool, as_json: bool, **values: Any
+    model: str,
+    path: Path | None,
+    name: str | None,
+    target: str | None,
+    prepack: str | None,
+    force: bool,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Make one executable file out of MODEL.
 
@@ -35,7 +47,7 @@ def build(
     """
     from mkllm.builder.build import Request, build
 
-    request = Request(model, path, target, _name(name), defaults(values), force)
+    request = Request(model, path, target, _name(name), defaults(values), force, prepack)
     made = build(request, output())
     if as_json:
         facts = {"path": str(made.path.absolute()), "size": made.size, "manifest": json.loads(made.manifest.to_bytes())}

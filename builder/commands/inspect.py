@@ -38,6 +38,7 @@ def _model(manifest: Manifest) -> list[tuple[str, str]]:
         ("name", manifest.name),
         ("model", f"{model.title or '(no title)'}: {model.architecture}, {model.parameters:,} parameters"),
         ("quantization", model.quantization),
+        ("weights", f"prepacked for {manifest.prepacked.kernel}" if manifest.prepacked else "plain"),
         ("context", f"{model.context} tokens trained"),
         ("chat template", "yes" if model.chat_template else "no"),
         ("licence", model.license or "not stated"),

@@ -25,10 +25,16 @@ PROJECT = HERE / "native"
 TARGET = "linux-x86_64"
 PROJECT_FILES = (
     "CMakeLists.txt",
+    "layout.cpp",
+    "layout.h",
     "main.cpp",
     "measure.cpp",
+    "prepack.cpp",
+    "prepacked.cpp",
+    "prepacked.h",
     "mkllm.h",
     "repack.cpp",
+    "repack.h",
     "sgemm_quants.cpp",
     "shim.cpp",
     "slice.cpp",

@@ -1,13 +1,14 @@
 """Takes one member out of an artifact, bit for bit."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from mkllm.runtime.artifact.copy import Copier, SourceFailure
 from mkllm.runtime.artifact.digest import Digest
 from mkllm.runtime.artifact.draft import draft, failure
-from mkllm.runtime.artifact.manifest import WEIGHTS
+from mkllm.runtime.artifact.manifest import WEIGHTS, Member
 from mkllm.runtime.artifact.reader import Artifact
 from mkllm.runtime.errors import Different, TargetExists
 
@@ -19,22 +20,44 @@ def extract(
     progress: Callable[[int], None] = lambda done: None,
     *,
     force: bool = False,
+    restore: Callable[[], Iterable[bytes]] | None = None,
 ) -> Path:
     """Write a member to `out` (a file, or a folder to put it in; default: its own name here) and return the path.
 
     The file appears only when it is whole and its SHA-256 is the recorded one. `progress` is told bytes as they come.
+    The model is always the plain one: where its weights are prepacked, it is what `restore` gives.
     """
-    fact = artifact.member(member)
+    fact = extracted(artifact, member)
     target = _target(artifact, os.path.basename(member), out, force)
     with draft(target) as new, Digest() as digest, Copier(new.descriptor, digest, progress) as copier:
-        try:
-            copier.copy(artifact.fileno(), fact.offset, fact.size, 0)
-        except SourceFailure as error:
-            raise Different(f"{artifact.path!r} {error}: copy the file again") from None
+        if is_restored(artifact, member):
+            assert restore is not None
+            at = 0
+            for piece in restore():
+                copier.write(piece, at)
+                at += len(piece)
+        else:
+            try:
+                copier.copy(artifact.fileno(), fact.offset, fact.size, 0)
+            except SourceFailure as error:
+                raise Different(f"{artifact.path!r} {error}: copy the file again") from None
         if digest.finish()[0] != fact.sha256:
             raise Different(f"{artifact.path!r} is damaged: {member!r} is not what was built; copy the file again")
         new.commit(0o644, force)
     return target
+
+
+def is_restored(artifact: Artifact, member: str) -> bool:
+    """Whether this is the model, and lies prepacked in the file."""
+    return member == WEIGHTS and artifact.manifest.prepacked is not None
+
+
+def extracted(artifact: Artifact, member: str) -> Member:
+    """Size and hash of what is extracted under that name. Raises NoSuchMember."""
+    prepacked = artifact.manifest.prepacked
+    if prepacked and member == WEIGHTS:
+        return replace(artifact.weights, name=WEIGHTS, size=prepacked.size, sha256=artifact.manifest.provenance.sha256)
+    return artifact.member(member)
 
 
 def _target(artifact: Artifact, base: str, out: Path | None, force: bool) -> Path:

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mkllm.runtime.artifact.manifest import FORMAT, WEIGHTS
+from mkllm.runtime.artifact.manifest import FORMAT, PREPACKED, WEIGHTS
 from mkllm.runtime.errors import NotAnArtifact
 
 ENGINE = "native/mkllm-engine"
@@ -116,7 +116,7 @@ def align(offset: int, step: int) -> int:
 
 def alignment(name: str) -> int:
     """The multiple at which the bytes of a member start."""
-    if name == WEIGHTS:
+    if name in (WEIGHTS, PREPACKED):
         return 65536
     return BLOCK if name.startswith("native/") else 64
 

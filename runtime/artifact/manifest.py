@@ -10,7 +10,7 @@ from mkllm.runtime.errors import NotAnArtifact
 
 FORMAT = 1
 MEMBER = "mkllm/manifest.json"
-WEIGHTS = "model.gguf"
+WEIGHTS, PREPACKED = "model.gguf", "model.prepacked"
 
 T = TypeVar("T")
 
@@ -128,6 +128,14 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Prepacked:
+    """Weights that lie in the order of `kernel`; `size` is that of the plain model.gguf, its SHA-256 the origin's."""
+
+    kernel: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that crosses from builder to runtime."""
 
@@ -143,6 +151,7 @@ class Manifest:
     bootloader: Blob
     pkg: Blob
     provenance: Provenance
+    prepacked: Prepacked | None = None
     format: int = FORMAT
 
     def member(self, name: str) -> Member | None:
@@ -189,7 +198,7 @@ def _decode_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in kinds:
         return None
     for kind in kinds:
-        if type(value) is kind:
+        if type(value) is kind or (dataclasses.is_dataclass(kind) and isinstance(value, dict)):
             return decode(kind, value, where)
     names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
     raise NotAnArtifact(f"the manifest is damaged: {where} is {value!r:.60}, not {names}")

@@ -11,7 +11,7 @@ from typing import IO
 
 from mkllm.runtime.artifact import layout
 from mkllm.runtime.artifact.layout import Comment, Entry
-from mkllm.runtime.artifact.manifest import MEMBER, WEIGHTS, Manifest, Member
+from mkllm.runtime.artifact.manifest import MEMBER, PREPACKED, WEIGHTS, Manifest, Member
 from mkllm.runtime.errors import Different, NoSuchMember, NotAnArtifact, PermissionFailure
 
 MAX_MANIFEST = 16 << 20
@@ -49,6 +49,11 @@ class Artifact:
         near = difflib.get_close_matches(name, known, 3, 0.5) or known[:1]
         hint = " or ".join(repr(other) for other in near)
         raise NoSuchMember(f"{self.path!r} has no member {name!r}: did you mean {hint}?")
+
+    @property
+    def weights(self) -> Member:
+        """The member that the model's weights lie in."""
+        return self.member(self.manifest.model.member)
 
     def read(self, name: str) -> bytes:
         """All bytes of a member, checked by their SHA-256. Raises Different when they are not those that were built."""
@@ -143,7 +148,8 @@ def _check(manifest: Manifest, entries: Sequence[Entry], directory: int, comment
     told = [(member.name, member.offset, member.size) for member in manifest.members]
     names = [place.name for place in places]
     _expect(told == [(place.name, place.data, place.size) for place in places[:-1]], "members")
-    _expect(names[0] == manifest.model.member == WEIGHTS and len(set(names)) == len(names), "members")
+    weights = PREPACKED if manifest.prepacked else WEIGHTS
+    _expect(names[0] == manifest.model.member == weights and len(set(names)) == len(names), "members")
     _expect(all(is_safe(name) for name in names), "names of members")
     _expect(all(layout.is_hex(member.sha256, 64) for member in manifest.members), "hashes")
     _expect(manifest.bootloader.size > 0 and manifest.pkg.size > 0, "bootloader or PKG")

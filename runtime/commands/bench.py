@@ -94,8 +94,9 @@ def runners_of(found: Survey, chosen: Settings, everything: bool) -> tuple[tuple
     choices = {choice.name: choice for choice in found.ranking.choices}
     if not everything:
         return (Runner(choices[chosen.kernel], chosen),), ()
-    tight = 0 < found.facts.memory_available < memory_repacked(found.artifact, found.fit)
-    modes = (False,) if tight else (False, True)
+    prepacked = found.settled.prepacked
+    tight = 0 < found.facts.memory_available < memory_repacked(found.artifact, found.fit) and not prepacked
+    modes = (True,) if prepacked else (False,) if tight else (False, True)
     needed = size(memory_repacked(found.artifact, found.fit))
     notes = (f"Repacked weights are left out: they need {needed} of free memory.",) if tight else ()
     settings = [replace(chosen, kernel=name, repack=repack) for name in choices for repack in modes]

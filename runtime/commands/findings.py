@@ -11,6 +11,11 @@ from mkllm.runtime.hardware.settings import TURN_ANSWER, TURN_PROMPT, Settings, 
 from mkllm.runtime.progress import counted, size
 
 KIB = 1 << 10
+WEIGHTS = {
+    "mapped": "mapped where they lie in the file",
+    "repacked": "repacked into memory",
+    "prepacked": "prepacked, mapped where they lie in the file if it is for this kernel",
+}
 PLACES = {
     "cache": "what is measured is remembered",
     "development": "for this run only",
@@ -91,7 +96,7 @@ def _chosen(seen: Examination) -> Iterator[Line]:
 def _settings(seen: Examination, settings: Settings) -> Iterator[Line]:
     titles = {choice.name: choice.title for choice in seen.ranking.choices}
     yield Line("kernel", f"{settings.kernel}: {titles.get(settings.kernel, '')}")
-    yield Line("weights", "repacked into memory" if settings.repack else "mapped where they lie in the file")
+    yield Line("weights", WEIGHTS[settings.layout])
     yield Line("threads", f"{settings.threads} to generate, {settings.threads_batch} to read prompts")
     yield Line("attention", "without flash attention" if settings.flash is False else "flash attention")
 

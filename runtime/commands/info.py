@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
+from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.arguments import EngineOptions
@@ -70,6 +70,7 @@ def as_object(seen: Seen) -> dict[str, object]:
         "kit": dataclasses.asdict(manifest.kit),
         "model": dataclasses.asdict(manifest.model),
         "defaults": dataclasses.asdict(manifest.defaults),
+        "prepacked": dataclasses.asdict(manifest.prepacked) if manifest.prepacked else None,
         "provenance": dataclasses.asdict(manifest.provenance),
         "fit": {"error": str(seen.fit)} if isinstance(seen.fit, TooLittleMemory) else dataclasses.asdict(seen.fit),
         "threads": seen.threads,
@@ -82,13 +83,15 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
     """For people: name and value of every line."""
     manifest, facts, ranking = seen.manifest, seen.facts, seen.ranking
     model, source = manifest.model, manifest.provenance
-    weights = next(member.size for member in manifest.members if member.name == WEIGHTS)
+    weights = next(member.size for member in manifest.members if member.name == model.member)
     yield "file", f"{size(seen.size)}, {manifest.created_by}, {manifest.target}, kit {manifest.kit.id}"
     yield "model", f"{manifest.name}: {model.title or model.architecture}"
     yield "", f"{model.architecture}, {model.parameters:,} parameters, {model.quantization}, {size(weights)}"
     yield "licence", model.license or "none named by the model"
     yield "source", " ".join(part for part in (source.reference, source.revision and f"at {source.revision}") if part)
     yield "", f"sha256 {source.sha256}"
+    if manifest.prepacked:
+        yield "weights", f"prepacked for {manifest.prepacked.kernel}"
     if isinstance(seen.fit, TooLittleMemory):
         yield "memory", str(seen.fit)
     else:

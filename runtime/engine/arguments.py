@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from mkllm.runtime.artifact.engine_words import OWN, REASONS, option_name
-from mkllm.runtime.artifact.manifest import Manifest
+from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.hardware.fit import BATCH, F16, PROMPTS, TYPE_BYTES, Asked, Fit
 from mkllm.runtime.hardware.settings import Effort, Settings, Settled
@@ -81,7 +81,7 @@ class EngineOptions:
 
 def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, settings: Settings) -> tuple[str, ...]:
     """All words after the program's name but the address. Raises WrongArgument for one that is not theirs to give."""
-    words = ["serve", "-m", EMBEDDED + manifest.model.member, "--alias", options.alias or manifest.name]
+    words = ["serve", "-m", EMBEDDED + WEIGHTS, "--alias", options.alias or manifest.name]
     words += ["--ctx-size", str(fit.context), "--no-ui", "--offline", "--fit", "off", *_tuned(settings, fit)]
     given = _given(manifest, options)
     if _slots(_told(given)) != 1:

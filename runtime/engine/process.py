@@ -32,9 +32,13 @@ DUMPED = "0x10"  # core(5), coredump_filter: the headers of its files, none of i
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run has come. `progress` (0 to 1) of reading weights; `ended` is set once it is over."""
+    """How far a run has come. `progress` (0 to 1) of reading weights; `ended` is set once it is over.
+
+    `restored`: the weights are prepacked, but not for this kernel, so the plain ones were made of them in memory.
+    """
 
     progress: float = 0.0
+    restored: bool = False
     kernel_refused: bool = False
     loaded: bool = False
     ready: bool = False
@@ -187,6 +191,8 @@ class Engine:
     def _take_event(self, event: dict[str, Any]) -> None:
         if event["event"] == "progress":
             self._now(replace(self.status, progress=float(event["value"])))
+        elif event["event"] == "weights":
+            self._now(replace(self.status, restored=event["how"] == "restored"))
         elif event["event"] == "loaded":
             self._now(replace(self.status, loaded=True, progress=1.0))
         elif event["event"] == "backend" and not event["loaded"]:

@@ -22,6 +22,7 @@ NOTICE_SECONDS = 8.0
 MEASURING = "measuring what is fastest on this machine"
 PREPARING = "mapped until they are"
 UNPREPARED = "mapped, since that failed"
+RESTORED = "weights restored in memory, since they were prepacked for another kernel"
 Phase = Literal["loading", "ready", "failed", "stopped"]
 # After a switch the engine before is kept for so long at the least: somebody may be about to connect to it.
 KEPT_SECONDS = 5.0
@@ -203,9 +204,12 @@ class Supervisor:
     def _reason(self) -> str:
         if self._tuning and not self._engine:
             return MEASURING
-        if not self._is_at_once:
-            return self._choice.reason
-        return f"{self._choice.reason}; {UNPREPARED if self._unprepared else PREPARING}"
+        how = self._choice.reason
+        if self._engine and self._engine.status.restored:
+            how = f"{how}; {RESTORED}"
+        if self._is_at_once:
+            how = f"{how}; {UNPREPARED if self._unprepared else PREPARING}"
+        return how
 
     @property
     def _phase(self) -> Phase:

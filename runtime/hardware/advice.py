@@ -137,7 +137,7 @@ def _batch(case: Case) -> Iterator[str]:
 
 
 def _huge_pages(case: Case) -> Iterator[str]:
-    if case.facts.huge_pages == "never" and case.tuning and case.tuning.settings.repack:
+    if case.facts.huge_pages == "never" and case.tuning and case.tuning.settings.layout == "repacked":
         yield (
             "Repacked weights lie in memory in pages of 4 KiB, since huge ones are off ('never'): as root, "
             "'echo madvise > /sys/kernel/mm/transparent_hugepage/enabled'."

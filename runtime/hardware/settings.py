@@ -20,6 +20,7 @@ class Settled:
     """What is settled already (None: is to be found out), by the user or by the memory there is.
 
     `threads` is what the ranking would take where it is not settled; `batch` the physical batch that fits into memory.
+    `prepacked`: weights lie in the file as some kernel has them repacked.
     """
 
     threads: int
@@ -29,6 +30,7 @@ class Settled:
     repack: bool | None = None
     flash: bool | None = None
     batch_settled: bool = False
+    prepacked: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,14 @@ class Settings:
     repack: bool = False
     flash: bool | None = None
     batch: int | None = None
+    prepacked: bool = False
 
     @property
     def layout(self) -> str:
-        """Of the weights: `mapped`, `repacked`."""
-        return "repacked" if self.repack else "mapped"
+        """Of the weights: `mapped`, `repacked`, `prepacked`."""
+        if not self.repack:
+            return "mapped"
+        return "prepacked" if self.prepacked else "repacked"
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Tuning:
 def untuned(choices: Sequence[Choice], settled: Settled, *notes: str) -> Tuning:
     """The ranking's own settings."""
     batch = settled.threads_batch or settled.threads
-    settings = Settings(choices[0].name, settled.threads, batch, settled.repack or False)
+    settings = Settings(choices[0].name, settled.threads, batch, settled.repack or False, prepacked=settled.prepacked)
     return Tuning(settings, notes=notes, lasting=False)
 
 

@@ -1,4 +1,4 @@
-"""Runs the benchmarks of launch, build, memory and tuning on models of real shapes with random weights.
+"""Runs the benchmarks of launch, build, memory, prepacked weights and tuning on models of real shapes with random weights.
 
 Usage: python tests/bench/run.py [FOLDER]   (where the models are kept; 6 GB, default: a temporary folder)
 """
@@ -15,6 +15,8 @@ RUNS = [
     ("launch.py", "mistral-7b-q4_0"),
     ("memory.py", "mistral-7b-q4_0"),
     ("building.py", "mistral-7b-q4_0"),
+    ("prepack.py", "1b-q4_0"),
+    ("prepack.py", "mistral-7b-q4_0"),
     ("tuning.py", "1b-q4_0"),
     ("tuning.py", "mistral-7b-q4_0"),
 ]

@@ -17,6 +17,7 @@ import pytest
 
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.model.weights import Weights
+from mkllm.builder.prepack import Prepacking
 from mkllm.builder.writer import write
 from mkllm.runtime.artifact import manifest as m
 
@@ -61,6 +62,7 @@ def _kit(folder: Path, kernels: tuple[str, ...] = KERNELS) -> Kit:
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
+        (folder / name).chmod(0o755)
     described = {
         "id": "0123456789abcdef",
         "target": "linux-x86_64",
@@ -80,15 +82,16 @@ def _kit(folder: Path, kernels: tuple[str, ...] = KERNELS) -> Kit:
 def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """`build_fake(target, model={…}, defaults={…})`: an artifact with the fake engine; changes go into the manifest.
 
-    With `gpus=True` it has a backend for them."""
+    With `gpus=True` it has a backend for them; with `prepack=True` its weights are prepacked for cpu-haswell."""
     plain = _kit(tmp_path_factory.mktemp("kit"))
     with_gpus = _kit(tmp_path_factory.mktemp("kit"), (*KERNELS, *GPUS))
 
     def build(target: Path, **changes: Any) -> Path:
         kit = with_gpus if changes.get("gpus") else plain
         facts = dict(architecture="llama", parameters=1000, quantization="Q8_0", context=4096, license="Apache-2.0")
+        packing = Prepacking(kit, "cpu-haswell") if changes.get("prepack") else None
         model = {
-            "member": m.WEIGHTS,
+            "member": m.PREPACKED if packing else m.WEIGHTS,
             "layers": 4,
             "layer_bytes": 4,
             "chat_template": "{{x}}",
@@ -98,7 +101,7 @@ def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
             **changes.get("model", {}),
         }
 
-        def describe(bootloader: m.Blob, pkg: m.Blob, members: tuple[m.Member, ...]) -> m.Manifest:
+        def describe(bootloader: m.Blob, pkg: m.Blob, members: tuple[m.Member, ...], origin: str) -> m.Manifest:
             return m.Manifest(
                 created_by="mkllm 0.0",
                 name="fake",
@@ -111,10 +114,11 @@ def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
                 members=members,
                 bootloader=bootloader,
                 pkg=pkg,
-                provenance=m.Provenance("fake.gguf", "file", "0" * 64),
+                provenance=m.Provenance("fake.gguf", "file", origin),
+                prepacked=m.Prepacked(packing.kernel, len(MODEL)) if packing else None,
             )
 
-        write(target, kit, Weights((MODEL,)), describe, force=True, progress=lambda done: None)
+        write(target, kit, Weights((MODEL,)), describe, force=True, progress=lambda done: None, prepacking=packing)
         return target
 
     return build

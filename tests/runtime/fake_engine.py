@@ -5,6 +5,8 @@ Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, 
 (seconds), `unloadable`), `measure` (the same, by backend's file name and word of the command: `libx.so prompt`, or
 `slice`), `tokens` (a second, of reading and of writing, 1 by default), `load_seconds`,
 `devices` (what it lists of GPUs, or how it misbehaves when it is to),
+`prepack` (`nothing` to order, `no space`, `garbage`, or how it misbehaves when it is to), `in_place`, `restore`
+(`otherwise`: other bytes, or how it misbehaves), `restored` (that weights were not used in place),
 `deny_term`, `journal` (a file that gets a line for each thing that happens).
 """
 
@@ -25,7 +27,7 @@ if "--list-devices" in sys.argv:
     print(words)
     sys.exit()
 STATUS = int(os.environ.pop("MKLLM_STATUS_FD", "-1"))
-LIFELINE = int(os.environ.pop("MKLLM_LIFELINE_FD"))
+LIFELINE = int(os.environ.pop("MKLLM_LIFELINE_FD", "-1"))
 BACKENDS = os.environ.pop("MKLLM_BACKENDS").split(":")
 EMBEDDED = os.environ.pop("MKLLM_EMBEDDED")
 READY = threading.Event()
@@ -63,13 +65,18 @@ def misbehave(how):
         os._exit(int(how.split()[1]))
 
 
-def load():
+def embedded():
+    """Descriptor, offset and length."""
     name, _, place = EMBEDDED.partition("=")
-    descriptor, _, span = place.partition("@")
-    offset, _, length = span.partition(":")
-    with open(f"/proc/self/fd/{descriptor}", "rb") as file:
-        file.seek(int(offset))
-        assert file.read(4) == b"GGUF" and int(length) > 4 and name == "model.gguf"
+    assert name == "model.gguf"
+    return [int(number) for number in place.replace("@", ":").split(":")]
+
+
+def load():
+    descriptor, offset, length = embedded()
+    assert os.pread(descriptor, 4, offset) == b"GGUF" and length > 4
+    if "restored" in CONFIG:
+        tell(event="weights", how="restored" if CONFIG["restored"] else "in place")
     for step in range(1, 5):
         tell(event="progress", value=step / 4)
         time.sleep(CONFIG.get("load_seconds", 0) / 4)
@@ -187,7 +194,40 @@ def measure():
         print(json.dumps({"error": "told to"} if word == CONFIG.get("deny") else {"seconds": seconds}), flush=True)
 
 
+def inverted(descriptor, offset, length):
+    """Weights in another layout, of which the header is left as it is: its own inverse."""
+    data = os.pread(descriptor, length, offset)
+    return data[:8] + bytes(byte ^ 0xFF for byte in data[8:])
+
+
+def prepack():
+    descriptor, offset, length = embedded()
+    how = CONFIG.get("prepack", "")
+    if how == "no space":
+        sys.exit("mkllm-engine: the weights cannot be written: No space left on device")
+    if how == "garbage":
+        return print("hello")
+    if how == "nothing":
+        return print(json.dumps({"size": length, "tensors": 0, "bytes": 0}))
+    misbehave(how) if how else None
+    os.pwrite(descriptor, inverted(descriptor, offset, length) + b"index", offset)
+    print(json.dumps({"done": length}))
+    print(json.dumps({"size": length + 5, "tensors": 3, "bytes": length}))
+
+
+def restore():
+    descriptor, offset, length = embedded()
+    how = CONFIG.get("restore", "")
+    misbehave(how) if how not in ("", "otherwise") else None
+    data = inverted(descriptor, offset, length - 5)
+    sys.stdout.buffer.write(data[::-1] if how == "otherwise" else data)
+
+
 def main():
+    if sys.argv[1] == "in-place":
+        return print(json.dumps({"in_place": CONFIG.get("in_place", True)}))
+    if sys.argv[1] in ("prepack", "restore"):
+        return prepack() if sys.argv[1] == "prepack" else restore()
     if sys.argv[1] in ("slice", "measure"):
         threading.Thread(target=end_with_lifeline, daemon=True).start()
         return slice_() if sys.argv[1] == "slice" else measure()

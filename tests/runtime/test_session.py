@@ -15,7 +15,7 @@ from mkllm.runtime.session import SMALL_MODEL, fit_model, fit_threads, start_ses
 
 @pytest.mark.parametrize("size,threads", [(SMALL_MODEL - 1, 1), (SMALL_MODEL, 6)])
 def test_small_models_have_one_thread(size, threads):
-    artifact = SimpleNamespace(member=lambda name: SimpleNamespace(size=size))
+    artifact = SimpleNamespace(weights=SimpleNamespace(size=size))
     assert fit_threads(artifact, Facts(cores=6)) == threads
 
 

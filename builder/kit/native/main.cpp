@@ -12,5 +12,14 @@ int main(int argc, char ** argv) {
     if (argc == 2 && std::strcmp(argv[1], "measure") == 0) {
         return mkllm_measure();
     }
+    if (argc == 2 && std::strcmp(argv[1], "prepack") == 0) {
+        return mkllm_prepack();
+    }
+    if (argc == 2 && std::strcmp(argv[1], "in-place") == 0) {
+        return mkllm_in_place();
+    }
+    if (argc == 2 && std::strcmp(argv[1], "restore") == 0) {
+        return mkllm_restore();
+    }
     return llama_app_main(argc, argv);
 }

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <memory>
 
+#include <sys/types.h>
+
 extern "C" {
 // In place of llama.cpp's functions of the same names (shim.cpp).
 llama_model *        mkllm_model_load_from_file(const char * path, llama_model_params params);
@@ -16,12 +18,34 @@ void                 mkllm_backend_init(void);
 
 using file_ptr = std::unique_ptr<FILE, int (*)(FILE *)>;
 
-// The file "embedded:<name>", placed at its start, with a file description of its own; null after a complaint (shim.cpp).
-file_ptr mkllm_open_embedded(const char * path);
+// A part of an open file: `length` bytes from `offset`.
+struct region {
+    int   fd;
+    off_t offset;
+    off_t length;
+};
+
+// Where the file "embedded:<name>" lies; null after a complaint (shim.cpp).
+const region * mkllm_find_embedded(const char * path);
+
+// A file with a description of its own, placed at the start of the region; null after a complaint that names `path` (shim.cpp).
+file_ptr mkllm_open(const region & r, const char * path);
+
+// A model whose file lies there, prepacked or plain (prepack.cpp); null after a complaint.
+llama_model * mkllm_load_region(const region & r, const char * path, const llama_model_params & params);
+
+// Tells the front how prepacked weights are used: "in place" or "restored" (shim.cpp).
+void mkllm_report_weights(const char * how);
+
+// Processors that this process may use; a container's limit does not matter for work that waits for memory (repack.cpp).
+unsigned mkllm_processors();
 
 // Have repacked weights written by all processors, into huge pages (repack.cpp). To be called once the modules are loaded.
 void mkllm_quicken_repack();
 
-// Commands (slice.cpp, measure.cpp); they return the exit status.
+// Commands (measure.cpp, prepack.cpp, slice.cpp); they return the exit status.
 int mkllm_slice(const char * megabytes);
 int mkllm_measure();
+int mkllm_prepack();
+int mkllm_restore();
+int mkllm_in_place();

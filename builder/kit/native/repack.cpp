@@ -1,16 +1,20 @@
 // Weights that a CPU backend wants in another layout are written by one thread in llama.cpp: 11 seconds for a 7B. Here
 // each tensor is divided by rows among all processors, and its memory is asked for in huge pages, which are sooner got and
 // sooner read. The layouts take rows in groups of at most 64, so a division by 64 cuts through none of them.
+#include "repack.h"
+
 #include "ggml-backend-impl.h"
-#include "ggml-backend.h"
 #include "mkllm.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <map>
+#include <optional>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <sched.h>
@@ -18,19 +22,14 @@
 
 namespace {
 
-const int64_t  GROUP       = 64;
-const size_t   SMALL       = 1 << 20;
-const unsigned MOST        = 32;
-const size_t   HUGE_PAGE   = 2 << 20;
+const size_t   SMALL     = 1 << 20;
+const unsigned MOST      = 32;
+const size_t   HUGE_PAGE = 2 << 20;
 
 decltype(ggml_backend_buffer_type_i::alloc_buffer) original_alloc = nullptr;
 decltype(ggml_backend_buffer_i::set_tensor)        original_set   = nullptr;
 
-// Processors that this process may use; a container's limit does not matter for work that waits for memory.
-unsigned processors() {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) ? 1 : std::min((unsigned) CPU_COUNT(&set), MOST);
-}
+thread_local weight_taker * taker = nullptr;
 
 // Rows `first` to `last` of the tensor, as a tensor of their own.
 void set_rows(ggml_backend_buffer_t buffer, const ggml_tensor & tensor, const char * data, int64_t first, int64_t last) {
@@ -44,33 +43,42 @@ void set_rows(ggml_backend_buffer_t buffer, const ggml_tensor & tensor, const ch
 }
 
 void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
-    const int64_t rows = ggml_nrows(tensor);
-    if (offset || size < SMALL || rows % GROUP || size != ggml_nbytes(tensor) || !ggml_is_contiguous(tensor)) {
-        original_set(buffer, tensor, data, offset, size);
+    const bool is_whole = !offset && size == ggml_nbytes(tensor) && ggml_is_contiguous(tensor);
+    if (is_whole && taker && taker->take(buffer, tensor, data)) {
         return;
     }
-    std::atomic<int64_t> next{ 0 };
-    const auto work = [&] {
-        for (int64_t first; (first = next.fetch_add(GROUP)) < rows;) {
-            set_rows(buffer, *tensor, (const char *) data, first, first + GROUP);
-        }
-    };
-    std::vector<std::thread> threads;
-    for (unsigned i = 1; i < processors(); i++) {
-        try {
-            threads.emplace_back(work);
-        } catch (const std::system_error &) {
-            break;  // those that there are do it
-        }
-    }
-    work();
-    for (std::thread & thread : threads) {
-        thread.join();
+    if (is_whole) {
+        mkllm_order(buffer, tensor, data);
+    } else {
+        original_set(buffer, tensor, data, offset, size);
     }
 }
 
+void give_back(ggml_backend_buffer_t buffer) {
+    munmap(buffer->context, buffer->size);
+}
+
+// Addresses without memory, which comes to what is written.
+ggml_backend_buffer_t reserve(ggml_backend_buffer_type_t type, size_t size) {
+    ggml_backend_buffer_t model = original_alloc(type, 1);
+    if (!model) {
+        return nullptr;
+    }
+    void * memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ggml_backend_buffer_t buffer = memory == MAP_FAILED ? nullptr : ggml_backend_cpu_buffer_from_ptr(memory, size);
+    if (buffer) {
+        const auto get_base       = buffer->iface.get_base;
+        buffer->buft              = type;
+        buffer->iface             = model->iface;
+        buffer->iface.get_base    = get_base;
+        buffer->iface.free_buffer = give_back;
+    }
+    ggml_backend_buffer_free(model);
+    return buffer;
+}
+
 ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size) {
-    ggml_backend_buffer_t buffer = original_alloc(type, size);
+    ggml_backend_buffer_t buffer = taker && size ? reserve(type, size) : original_alloc(type, size);
     if (buffer) {
         original_set             = buffer->iface.set_tensor;
         buffer->iface.set_tensor = set_tensor;
@@ -84,6 +92,63 @@ ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size)
 }
 
 }  // namespace
+
+taking::taking(weight_taker & t) {
+    taker = &t;
+}
+
+taking::~taking() {
+    taker = nullptr;
+}
+
+unsigned mkllm_processors() {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) ? 1 : std::min((unsigned) CPU_COUNT(&set), MOST);
+}
+
+void mkllm_order(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data) {
+    const int64_t rows = ggml_nrows(tensor);
+    const size_t  size = ggml_nbytes(tensor);
+    if (size < SMALL || rows % LAYOUT_ROWS) {
+        original_set(buffer, tensor, data, 0, size);
+        return;
+    }
+    std::atomic<int64_t> next{ 0 };
+    const auto work = [&] {
+        for (int64_t first; (first = next.fetch_add(LAYOUT_ROWS)) < rows;) {
+            set_rows(buffer, *tensor, (const char *) data, first, first + LAYOUT_ROWS);
+        }
+    };
+    std::vector<std::thread> threads;
+    for (unsigned i = 1; i < mkllm_processors(); i++) {
+        try {
+            threads.emplace_back(work);
+        } catch (const std::system_error &) {
+            break;  // those that there are do it
+        }
+    }
+    work();
+    for (std::thread & thread : threads) {
+        thread.join();
+    }
+}
+
+const layout * mkllm_layout(ggml_backend_buffer_t buffer, const ggml_tensor & tensor) {
+    // The backend keeps what it has for a kind of tensor in `extra`.
+    static std::map<std::pair<ggml_type, void *>, std::optional<layout>> known;
+    const auto [found, is_new] = known.try_emplace({ tensor.type, tensor.extra });
+    if (is_new && tensor.extra) {
+        const size_t block = ggml_type_size(tensor.type);
+        found->second = learn_layout((uint32_t) tensor.type, block, [&](const char * plain, char * ordered) {
+            ggml_tensor rows = tensor;
+            rows.ne[0] = 2 * ggml_blck_size(tensor.type);
+            rows.nb[1] = ggml_row_size(tensor.type, rows.ne[0]);
+            rows.data  = ordered;
+            set_rows(buffer, rows, plain, 0, LAYOUT_ROWS);
+        });
+    }
+    return found->second ? &*found->second : nullptr;
+}
 
 void mkllm_quicken_repack() {
     ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);

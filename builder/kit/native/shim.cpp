@@ -31,12 +31,6 @@ namespace {
 const char PREFIX[] = "embedded:";
 const int USAGE = 2;
 
-struct region {
-    int   fd;
-    off_t offset;
-    off_t length;
-};
-
 struct settings {
     std::map<std::string, region> embedded;
     bool                          has_backends = false;
@@ -235,35 +229,12 @@ bool is_embedded(const char * path) {
     return std::strncmp(path, PREFIX, sizeof PREFIX - 1) == 0;
 }
 
-// A file description of its own, placed at the start of the embedded file; null after a complaint.
-file_ptr open_embedded(const char * path) {
-    file_ptr none(nullptr, std::fclose);
-    const auto found = the().embedded.find(path + sizeof PREFIX - 1);
-    if (found == the().embedded.end()) {
-        complain("there is no embedded file \"%s\": MKLLM_EMBEDDED does not name it", path);
-        return none;
-    }
-    const region & r = found->second;
-    struct stat facts;
-    if (fstat(r.fd, &facts) == -1 || r.offset > facts.st_size || r.length > facts.st_size - r.offset) {
-        complain("the embedded file \"%s\" ends beyond the file that holds it: that file is truncated", path);
-        return none;
-    }
-    const std::string proc = "/proc/self/fd/" + std::to_string(r.fd);
-    file_ptr file(std::fopen(proc.c_str(), "rbe"), std::fclose);
-    if (!file || fseeko(file.get(), r.offset, SEEK_SET) == -1) {
-        complain("the embedded file \"%s\" cannot be opened: %s", path, std::strerror(errno));
-        return none;
-    }
-    return file;
-}
-
 llama_model * load(const char * path, const llama_model_params & params) {
     if (!is_embedded(path)) {
         return llama_model_load_from_file(path, params);
     }
-    const file_ptr file = open_embedded(path);
-    return file ? llama_model_load_from_file_ptr(file.get(), params) : nullptr;
+    const region * r = mkllm_find_embedded(path);
+    return r ? mkllm_load_region(*r, path, params) : nullptr;
 }
 
 bool load_backend(const std::string & file) {
@@ -287,8 +258,33 @@ void load_backends() {
 
 // --- in place of llama.cpp's -----------------------------------------------------------------------------------------
 
-file_ptr mkllm_open_embedded(const char * path) {
-    return open_embedded(path);
+const region * mkllm_find_embedded(const char * path) {
+    const auto found = the().embedded.find(path + sizeof PREFIX - 1);
+    if (found == the().embedded.end()) {
+        complain("there is no embedded file \"%s\": MKLLM_EMBEDDED does not name it", path);
+        return nullptr;
+    }
+    const region & r = found->second;
+    struct stat facts;
+    if (fstat(r.fd, &facts) == -1 || r.offset > facts.st_size || r.length > facts.st_size - r.offset) {
+        complain("the embedded file \"%s\" ends beyond the file that holds it: that file is truncated", path);
+        return nullptr;
+    }
+    return &r;
+}
+
+file_ptr mkllm_open(const region & r, const char * path) {
+    const std::string proc = "/proc/self/fd/" + std::to_string(r.fd);
+    file_ptr file(std::fopen(proc.c_str(), "rbe"), std::fclose);
+    if (!file || fseeko(file.get(), r.offset, SEEK_SET) == -1) {
+        complain("the embedded file \"%s\" cannot be opened: %s", path, std::strerror(errno));
+        return file_ptr(nullptr, std::fclose);
+    }
+    return file;
+}
+
+void mkllm_report_weights(const char * how) {
+    report("{\"event\":\"weights\",\"how\":" + quoted(how) + "}");
 }
 
 extern "C" {
@@ -311,7 +307,8 @@ llama_adapter_lora * mkllm_adapter_lora_init(llama_model * model, const char * p
     if (!is_embedded(path)) {
         return llama_adapter_lora_init(model, path);
     }
-    const file_ptr file = open_embedded(path);
+    const region * r    = mkllm_find_embedded(path);
+    const file_ptr file = r ? mkllm_open(*r, path) : file_ptr(nullptr, std::fclose);
     return file ? llama_adapter_lora_init_from_file_ptr(model, file.get()) : nullptr;
 }
 

@@ -6,6 +6,7 @@
 #include "ggml-cpp.h"
 #include "gguf.h"
 #include "mkllm.h"
+#include "prepacked.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -32,9 +33,9 @@ struct piece {
 
 class slice {
 public:
-    explicit slice(FILE * file) : file_(file) {
+    slice(const region & file, FILE * header) : file_(file), packed_(prepacked::open(file)) {
         ggml_context * tensors = nullptr;
-        source_.reset(gguf_init_from_file_ptr(file, { /*.no_alloc =*/ true, /*.ctx =*/ &tensors }));
+        source_.reset(gguf_init_from_file_ptr(header, { /*.no_alloc =*/ true, /*.ctx =*/ &tensors }));
         tensors_.reset(tensors);
         if (!source_) {
             throw std::runtime_error("the model's header cannot be read");
@@ -148,16 +149,26 @@ private:
         const size_t alignment = gguf_get_alignment(target_.get());
         const size_t padding   = (alignment - left % alignment) % alignment;
         while (left) {
-            const ssize_t n = pread(fileno(file_), buffer.data(), std::min(buffer.size(), left), (off_t) offset);
-            if (n <= 0) {
-                throw std::runtime_error("the model's weights cannot be read");
-            }
-            put(out, buffer.data(), (size_t) n);
-            offset += (size_t) n;
-            left -= (size_t) n;
+            const size_t n = read(offset, std::min(buffer.size(), left), buffer.data());
+            put(out, buffer.data(), n);
+            offset += n;
+            left -= n;
         }
         const std::vector<char> zeros(padding);
         put(out, zeros.data(), padding);
+    }
+
+    // Plain weights from `offset` of the file that holds the model's.
+    size_t read(size_t offset, size_t size, char * data) const {
+        if (packed_) {
+            packed_->read(offset - (size_t) file_.offset, size, data);
+            return size;
+        }
+        const ssize_t n = pread(file_.fd, data, size, (off_t) offset);
+        if (n <= 0) {
+            throw std::runtime_error("the model's weights cannot be read");
+        }
+        return (size_t) n;
     }
 
     static void put(int out, const char * data, size_t size) {
@@ -185,7 +196,8 @@ private:
                                                                                : gguf_get_val_u32(source_.get(), id);
     }
 
-    FILE *             file_;
+    region                     file_;
+    std::unique_ptr<prepacked> packed_;
     gguf_context_ptr   source_, target_;
     ggml_context_ptr   tensors_, made_;
     std::string        architecture_;
@@ -196,12 +208,13 @@ private:
 }  // namespace
 
 int mkllm_slice(const char * megabytes) {
-    const file_ptr file = mkllm_open_embedded(MODEL);
+    const region * r    = mkllm_find_embedded(MODEL);
+    const file_ptr file = r ? mkllm_open(*r, MODEL) : file_ptr(nullptr, std::fclose);
     if (!file) {
         return 1;
     }
     try {
-        slice(file.get()).write((size_t) std::strtoull(megabytes, nullptr, 10) << 20, STDOUT_FILENO);
+        slice(*r, file.get()).write((size_t) std::strtoull(megabytes, nullptr, 10) << 20, STDOUT_FILENO);
     } catch (const std::exception & error) {
         std::fprintf(stderr, "mkllm-engine: %s\n", error.what());
         return 1;

@@ -118,13 +118,14 @@ def test_ticks_are_round(most, ticks):
     assert list(_ticks(most)) == ticks
 
 
-def survey(available, needed=4 * GIB):
+def survey(available, needed=4 * GIB, prepacked=False):
     choices = tuple(Choice(Backend(name, "x.so"), "", "") for name in ("cpu-a", "cpu-b"))
     member = SimpleNamespace(size=needed)
     return SimpleNamespace(
         ranking=SimpleNamespace(choices=choices),
         facts=replace(FACTS, memory_available=available),
-        artifact=SimpleNamespace(member=lambda name: member),
+        artifact=SimpleNamespace(weights=member),
+        settled=SimpleNamespace(prepacked=prepacked),
         fit=SimpleNamespace(caches=0, buffers=0),
     )
 
@@ -138,6 +139,8 @@ def test_all_are_all_kernels_with_weights_mapped_and_repacked():
     assert [runner.settings for runner in runners_of(survey(GIB), CHOSEN, False)[0]] == [CHOSEN]
     runners, notes = runners_of(survey(4 * GIB), CHOSEN, True)
     assert len(runners) == 2 and "Repacked weights are left out: they need 4.7 GB" in notes[0]
+    runners, notes = runners_of(survey(4 * GIB, prepacked=True), replace(CHOSEN, prepacked=True), True)
+    assert [runner.settings.layout for runner in runners] == ["prepacked"] * 2 and notes == ()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""The plain GGUF of prepacked weights, restored by the engine (spec/launch.md, 3); knows not where it goes."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+from mkllm.runtime.artifact.manifest import WEIGHTS
+from mkllm.runtime.engine.environment import for_placed
+from mkllm.runtime.engine.placed import Placed, Weights
+from mkllm.runtime.engine.process import how_it_ended
+from mkllm.runtime.errors import EngineUnusable
+
+CHUNK = 1 << 20
+
+
+def restored(placed: Placed, weights: Weights, frozen_home: str | None) -> Iterator[bytes]:
+    """The model file in pieces. Raises EngineUnusable, at the end at the latest, when it did not come whole."""
+    environment = {
+        **for_placed(os.environ, placed, frozen_home),
+        "MKLLM_EMBEDDED": weights.as_variable(WEIGHTS),
+    }
+    try:
+        process = subprocess.Popen(
+            [str(placed.program), "restore"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(weights.descriptor, *placed.descriptors),
+        )
+    except OSError as error:
+        raise EngineUnusable(
+            f"the engine that is to restore the weights cannot be executed ({error.strerror})"
+        ) from None
+    with process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            while piece := process.stdout.read(CHUNK):
+                yield piece
+            words = process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+        finally:
+            process.kill()
+    if process.returncode:
+        said = f": {words[-1]!r:.200}" if words else ""
+        raise EngineUnusable(f"the engine that restored the weights {how_it_ended(process.returncode)}{said}")
