@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mkllm.builder.errors import NoKit
-from mkllm.builder.kit import bootloader, native, runtime_pkg, vulkan, web
+from mkllm.builder.kit import bootloader, cuda, metal, native, runtime_pkg, vulkan, web
 from mkllm.builder.kit.elf import newest_glibc
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.part import VERSION, Part, Report
@@ -20,8 +20,13 @@ TARGETS = ("linux-x86_64",)
 ENGINE = "native/mkllm-engine"
 MODULE = re.compile(r"native/libggml-(?P<backend>(?!base\.so).+)\.so")
 CPU = "cpu"
-# Backends that a kit has when they are asked for, each a part of its own; the CPU variants are in the native part.
-OPTIONAL: Mapping[str, Callable[[Path], Part]] = {"vulkan": lambda sdist: vulkan.part(sdist)}
+# Backends that a kit has when they are asked for, each a part of its own out of the sdist, and for CUDA of the
+# architectures that were named; the CPU variants are in the native part.
+OPTIONAL: Mapping[str, Callable[[Path, str | None], Part]] = {
+    "cuda": lambda sdist, architectures: cuda.part(sdist, architectures),
+    "metal": lambda sdist, _: metal.part(sdist),
+    "vulkan": lambda sdist, _: vulkan.part(sdist),
+}
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,21 @@ class Share:
         self.whole.progress(self.start + self.length * min(fraction, 1.0))
 
 
-def build_kit(target: str, variants: str, report: Report, keep_work: bool = False, backends: Sequence[str] = ()) -> Kit:
+def build_kit(
+    target: str,
+    variants: str,
+    report: Report,
+    keep_work: bool = False,
+    backends: Sequence[str] = (),
+    cuda_architectures: str | None = None,
+) -> Kit:
     """Build what is missing of the kit and return it; `variants` is `all` or `host`, `backends` are names of
     OPTIONAL. With `keep_work` the folders of intermediate files stay, so that a changed part is built quickly."""
     if target not in TARGETS:
         raise NoKit(f"there is no recipe for the target {target!r}: choose {' or '.join(TARGETS)}")
     report.step("fetching the pinned sources")
     llama, installer = fetch(sdist("llama-cpp-python"), report.log), fetch(sdist("pyinstaller"), report.log)
-    more = [OPTIONAL[name](llama) for name in backends]
+    more = [OPTIONAL[name](llama, cuda_architectures) for name in backends]
     parts = (native.part(variants, llama), *more, web.part(llama), bootloader.part(installer), runtime_pkg.part())
     folders = _build_all(parts, report, keep_work)
     report.step("putting the kit together")

@@ -31,7 +31,15 @@ def kit() -> None:
     default="cpu",
     show_default=True,
     metavar="NAME,…",
-    help="What models can run on: cpu (always there), vulkan (GPUs; needs glslc and Vulkan's headers here).",
+    help=(
+        "What models can run on: cpu (always there), cuda (NVIDIA's GPUs; hours to compile), vulkan (GPUs; needs glslc "
+        "and Vulkan's headers here), metal (on macOS)."
+    ),
+)
+@click.option(
+    "--cuda-architectures",
+    metavar="NAME,…",
+    help="The GPUs that cuda is compiled for, as CMake names them: 75-real is Turing alone.",
 )
 @click.option(
     "--wheel", "folder", type=click.Path(file_okay=False, path_type=Path), help="Also write it as a wheel here."
@@ -40,7 +48,9 @@ def kit() -> None:
     "--keep-work", is_flag=True, help="Keep intermediate files (1 GB), for building a changed part again quickly."
 )
 @common_options
-def build(target: str, variants: str, backends: str, folder: Path | None, keep_work: bool) -> None:
+def build(
+    target: str, variants: str, backends: str, cuda_architectures: str | None, folder: Path | None, keep_work: bool
+) -> None:
     """Build the kit, or what is missing of it. An interrupted build goes on where it ended."""
     from mkllm.builder.kit.build import build_kit, optional_backends
     from mkllm.builder.kit.report import kit_report
@@ -50,7 +60,7 @@ def build(target: str, variants: str, backends: str, folder: Path | None, keep_w
     if folder:
         check_folder(folder)
     with kit_report(output().quiet) as report:
-        made = build_kit(target, variants, report, keep_work, wanted)
+        made = build_kit(target, variants, report, keep_work, wanted, cuda_architectures)
     wheel = write_wheel(made, version(), folder) if folder else None
     if not output().quiet:
         click.echo(f"kit {made.id} for {made.target}: {made.path}")

@@ -37,6 +37,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(build, "fetch", lambda sdist, log: Path(sdist.filename))
     monkeypatch.setattr(build.native, "part", lambda variants, sdist: writing(variants, calls))
     monkeypatch.setattr(build.vulkan, "part", lambda sdist: empty("vulkan", "libggml-vulkan.so"))
+    monkeypatch.setattr(build.cuda, "part", lambda sdist, names: empty(f"cuda for {names}", "libggml-cuda.so"))
     monkeypatch.setattr(build.web, "part", lambda sdist: empty("web"))
     monkeypatch.setattr(build.bootloader, "part", lambda sdist: empty("bootloader"))
     monkeypatch.setattr(build.runtime_pkg, "part", lambda: empty("runtime"))
@@ -83,9 +84,17 @@ def test_a_kit_with_another_backend(built: list[str], mkllm: Run, capfd: pytest.
     assert line.rstrip().endswith(" CPU variants, vulkan")
 
 
+def test_a_kit_with_two_more_backends(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert mkllm("build", "--backends", "vulkan,cuda", "--cuda-architectures", "75-real") == 0
+    assert built == ["all", "cuda for 75-real", "vulkan", "web", "bootloader", "runtime"]
+    capfd.readouterr()
+    assert mkllm("show", "--json") == 0
+    assert {"cuda", "vulkan"} <= set(json.loads(capfd.readouterr().out)["backends"])
+
+
 def test_a_backend_that_is_not_known(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert mkllm("build", "--backends", "cpu,rocm") == 20
-    expected = "mkllm: there is no backend called 'rocm': those that a kit can have are cpu, vulkan\n"
+    expected = "mkllm: there is no backend called 'rocm': those that a kit can have are cpu, cuda, metal, vulkan\n"
     assert capfd.readouterr().err == expected and built == []
 
 

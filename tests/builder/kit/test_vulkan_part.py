@@ -132,19 +132,28 @@ def test_only_this_module_may_need_the_loader_of_vulkan(tmp_path: Path, monkeypa
         require(tmp_path / "libggml-cpu-x64.so", "2.17", native.SYSTEM_LIBRARIES | {"libggml-base.so"})
 
 
-@pytest.mark.parametrize("text,names", [("cpu", ()), ("vulkan", ("vulkan",)), ("cpu, vulkan,vulkan", ("vulkan",))])
+LISTS = [
+    ("cpu", ()),
+    ("vulkan", ("vulkan",)),
+    ("cpu, vulkan,vulkan", ("vulkan",)),
+    ("vulkan,cuda", ("cuda", "vulkan")),
+]
+
+
+@pytest.mark.parametrize("text,names", LISTS)
 def test_backends_in_a_list(text: str, names: tuple[str, ...]) -> None:
     assert optional_backends(text) == names
 
 
-@pytest.mark.parametrize("text", ["cuda", "cpu,cuda", "cpu,,vulkan", ""])
+@pytest.mark.parametrize("text", ["rocm", "cpu,rocm", "cpu,,vulkan", ""])
 def test_unknown_backends_are_refused(text: str) -> None:
-    with pytest.raises(NoKit, match="there is no backend called '(cuda|)': those that a kit can have are cpu, vulkan"):
+    known = "cpu, cuda, metal, vulkan"
+    with pytest.raises(NoKit, match=f"there is no backend called '(rocm|)': those that a kit can have are {known}"):
         optional_backends(text)
 
 
 def test_modules_are_backends_and_the_libraries_of_the_engine_are_not() -> None:
-    names = {"native/libggml-cpu-x64.so": "cpu-x64", "native/libggml-vulkan.so": "vulkan"}
+    names = {f"native/libggml-{name}.so": name for name in ("cpu-x64", "cuda", "metal", "vulkan")}
     for name in (*names, "native/libggml-base.so", "native/libggml.so", "native/mkllm-engine"):
         found = MODULE.fullmatch(name)
         assert (found and found["backend"]) == names.get(name)
