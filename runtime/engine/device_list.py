@@ -12,6 +12,7 @@ HEADING = "Available devices:"
 LISTED = re.compile(r"^  (?P<name>\D+(?P<index>\d+)): (?P<about>.*) \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)$")
 DETAILS = re.compile(r"ggml_vulkan: (?P<index>\d+) = .* \((?P<driver>[^()]*)\) \| uma: (?P<shared>[01]) \|")
 OF_CPU = "Device type is CPU"
+OF_CUDA = re.compile(r"  Device (?P<index>\d+): .*, compute capability (?P<capability>\d+\.\d+), VMM: ")
 
 
 def read_devices(words: str, environment: Mapping[str, str] | None = None) -> tuple[Device, ...] | None:
@@ -35,7 +36,7 @@ def read_devices(words: str, environment: Mapping[str, str] | None = None) -> tu
 
 
 def _details(lines: Sequence[str]) -> dict[str, dict[str, str]]:
-    """`kind` and `driver` by the device's number. A line of its own follows for what computes on the CPU."""
+    """`kind` and `driver`, or `capability`, by the device's number. What computes on the CPU has a second line."""
     details: dict[str, dict[str, str]] = {}
     last: dict[str, str] = {}
     for line in lines:
@@ -44,4 +45,6 @@ def _details(lines: Sequence[str]) -> dict[str, dict[str, str]]:
             last = details[found["index"]] = {"driver": shown(found["driver"]), "kind": kind}
         elif OF_CPU in line:
             last["kind"] = SOFTWARE
+        elif found := OF_CUDA.search(line):
+            details[found["index"]] = {"capability": found["capability"]}
     return details

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.artifact.shown import shown
+from mkllm.runtime.engine import nvidia
 from mkllm.runtime.engine.device_list import read_devices
 from mkllm.runtime.engine.environment import for_placed
 from mkllm.runtime.engine.placed import Placed
@@ -62,11 +63,13 @@ def _look(gpu: GpuBackend, answer: _Answer, asked: "_Child") -> Look:
     devices = read_devices(answer.words)
     if answer.code != 0 or devices is None:
         return Look(gpu.name, trouble=_trouble(answer))
-    if not devices and not gpu.all_devices.keys() & os.environ.keys():
+    if not devices and (refused := nvidia.refusal(answer.words)):
+        return Look(gpu.name, (), *refused)
+    if not devices and gpu.all_devices and not gpu.all_devices.keys() & os.environ.keys():
         with asked.again(gpu.all_devices) as child:
             again = child.answer(time.monotonic() + SECONDS)
         devices = read_devices(again.words, gpu.all_devices) if again.code == 0 else ()
-    return Look(gpu.name, devices or ())
+    return Look(gpu.name, nvidia.with_driver(devices or ()))
 
 
 def _trouble(answer: _Answer) -> str:

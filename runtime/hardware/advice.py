@@ -72,6 +72,12 @@ def _crashed(case: Case) -> Iterator[str]:
         yield f"{name} is left out: {how}. '--kernel {name}' tries it once, 'doctor --tune full' measures it again."
 
 
+def _driver(case: Case) -> Iterator[str]:
+    for look in case.facts.gpus:
+        if look.remedy:
+            yield f"{look.backend} is left out: {look.trouble}. {look.remedy}"
+
+
 def _affinity(case: Case) -> Iterator[str]:
     facts = case.facts
     if facts.cpus_online > facts.cpus:
@@ -164,6 +170,7 @@ RULES: Mapping[str, Callable[[Case], Iterator[str]]] = {
     "memory": _memory,
     "kernel": _kernel,
     "crash": _crashed,
+    "driver": _driver,
     "affinity": _affinity,
     "quota": _quota,
     "busy": _busy,

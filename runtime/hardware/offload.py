@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from mkllm.runtime.artifact.manifest import Model
-from mkllm.runtime.hardware.devices import DISCRETE, KINDS, SOFTWARE, Device
+from mkllm.runtime.hardware.devices import CAPABILITY, DISCRETE, KINDS, SOFTWARE, Device
 from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
 
@@ -63,7 +63,7 @@ def burden_of(model: Model, weights: int, fit: Fit | None, asked: tuple[int | No
 
 def with_gpu_memory(facts: Facts) -> Facts | None:
     """As if the memory of the discrete GPUs of one backend were the machine's as well; None where there are none."""
-    found = ([device for device in look.devices if device.kind == DISCRETE] for look in facts.gpus)
+    found = ([device for device in look.devices if _counts(device)] for look in facts.gpus)
     devices = next(filter(None, found), None)
     if not devices:
         return None
@@ -74,6 +74,10 @@ def with_gpu_memory(facts: Facts) -> Facts | None:
         memory_available=facts.memory_available + sum(_room(device, facts) for device in devices),
         memory_limit=None,
     )
+
+
+def _counts(device: Device) -> bool:
+    return device.kind == DISCRETE and not device.too_old
 
 
 def offload(burden: Burden, devices: Sequence[Device], facts: Facts, by_name: bool = False) -> Offload | str:
@@ -98,9 +102,12 @@ def _usable(burden: Burden, devices: Sequence[Device], by_name: bool) -> tuple[D
     asked = [device for device in devices if burden.asked_devices is None or device.name in burden.asked_devices]
     if not asked:
         return f"{','.join(burden.asked_devices or ())!r} was asked for, it has {', '.join(d.name for d in devices)}"
-    real = [device for device in asked if device.kind != SOFTWARE or by_name or burden.asked_devices]
+    able = [device for device in asked if not device.too_old]
+    if not able:
+        return f"{asked[0].title} has compute capability {asked[0].capability}, {CAPABILITY} is needed"
+    real = [device for device in able if device.kind != SOFTWARE or by_name or burden.asked_devices]
     if not real:
-        return f"{asked[0].title} is a software renderer"
+        return f"{able[0].title} is a software renderer"
     return tuple(sorted(real, key=lambda device: (KINDS.index(device.kind), -device.memory_free)))
 
 

@@ -18,8 +18,8 @@ class Variant:
     needs: tuple[str, ...]
 
 
-# Backends that compute on GPUs, the best first; what they need is not a feature of the CPU.
-GPUS = ("vulkan",)
+# Backends that compute on GPUs, a vendor's own before what serves all; what they need is not a feature of the CPU.
+GPUS = ("cuda", "metal", "vulkan")
 
 _IVYBRIDGE = ("sse4_2", "avx", "f16c")
 _HASWELL = (*_IVYBRIDGE, "fma", "bmi2", "avx2")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mkllm.runtime.hardware.advice import RULES, Case, advise
+from mkllm.runtime.hardware.devices import Look
 from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.settings import Settings, Settled, Trial, Tuning
@@ -50,6 +51,11 @@ ROWS = [
         {"crashes": {"cpu-haswell": "it crashed here"}},
         "crash",
         "cpu-haswell is left out: it crashed here. '--kernel cpu-",
+    ),
+    (
+        facts(gpus=(Look("cuda", (), "driver 470.256.02, needs 580", "Install a later one."),)),
+        "driver",
+        "cuda is left out: driver 470.256.02, needs 580. Install a later one.",
     ),
     (facts(cpus_online=16), "affinity", "may use 8 of the machine's 16 processors"),
     (facts(cpu_quota=1.5), "quota", "The container's quota is 1.5 of 4 cores"),

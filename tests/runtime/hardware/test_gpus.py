@@ -183,3 +183,84 @@ def test_a_device_of_no_known_kind_is_not_used(tmp_path: Path, monkeypatch: pyte
     device = {"name": "Vulkan0", "description": "A GPU", "kind": "quantum"}
     seen = played(tmp_path, monkeypatch, gpus=[{"backend": "vulkan", "devices": [device]}])
     assert seen.gpus == () and ", ".join(KINDS) in seen.notes[-1]
+
+
+CUDA = Backend("cuda", "native/libggml-cuda.so")
+RTX_4090, GTX_1080 = ("NVIDIA GeForce RTX 4090", "8.9"), ("NVIDIA GeForce GTX 1080", "6.1")
+
+
+def nvidia(*cards: tuple[str, str, float], trouble: str | None = None, **more: Any) -> Facts:
+    """A machine with these GPUs (name, compute capability, GiB), seen through both backends; `trouble` is CUDA's."""
+    looks = []
+    for backend, prefix in (("cuda", "CUDA"), ("vulkan", "Vulkan")):
+        devices = tuple(
+            Device(
+                f"{prefix}{index}",
+                name,
+                memory_total=int(size * GIB),
+                memory_free=int(size * GIB),
+                capability=capability if backend == "cuda" else None,
+            )
+            for index, (name, capability, size) in enumerate(cards)
+        )
+        troubled = backend == "cuda" and trouble
+        looks.append(Look(backend, () if troubled else devices, trouble if troubled else None))
+    return replace(facts(BOXES["a gaming machine"]), gpus=tuple(looks), **more)
+
+
+def of_both(machine: Facts, only: str | None = None) -> Ranking:
+    return rank(machine, (*CPU, VULKAN, CUDA), only, burden=MISTRAL)
+
+
+def test_cuda_comes_before_vulkan_on_nvidias_gpus() -> None:
+    ranking = of_both(nvidia((*RTX_4090, 24)))
+    assert [choice.name for choice in ranking.choices[:3]] == ["cuda", "vulkan", "cpu-haswell"]
+    assert ranking.choices[0].sentence == "cuda (NVIDIA GeForce RTX 4090, 24 GiB; all 32 layers)"
+    assert told(ranking.choices[0]) == {"--device": "CUDA0", "--n-gpu-layers": "999"}
+    assert ranking.choices[0].beside == ranking.choices[1].beside and ranking.notes == ()
+
+
+@pytest.mark.parametrize("trouble", ["driver 470.256.02, needs 580", "libcuda.so.1 is not installed"])
+def test_vulkan_where_cuda_does_not_start(trouble: str) -> None:
+    ranking = of_both(nvidia((*RTX_4090, 24), trouble=trouble))
+    assert ranking.choices[0].name == "vulkan" and ranking.notes == (f"cuda: skipped, {trouble}",)
+
+
+def test_a_gpu_that_is_too_old_for_cuda() -> None:
+    ranking = of_both(nvidia((*GTX_1080, 8)))
+    assert ranking.choices[0].name == "vulkan"
+    assert ranking.notes == ("cuda: skipped, NVIDIA GeForce GTX 1080 has compute capability 6.1, 7.5 is needed",)
+    asked = of_both(nvidia((*GTX_1080, 8)), only="cuda")
+    assert asked.choices == () and "7.5 is needed" in asked.rejections[0].reason
+
+
+def test_of_two_unequal_gpus_the_one_that_is_too_old_is_left_out() -> None:
+    best_of_both = of_both(nvidia((*GTX_1080, 8), ("NVIDIA GeForce RTX 2060", "7.5", 3))).choices[0]
+    assert best_of_both.name == "cuda" and told(best_of_both)["--device"] == "CUDA1"
+    assert "of 32 layers, the rest on cpu-haswell" in best_of_both.reason
+
+
+def test_of_two_unequal_gpus_the_larger_holds_all() -> None:
+    choice = of_both(nvidia(("NVIDIA GeForce RTX 2060", "7.5", 6), ("NVIDIA GeForce RTX 5090", "12.0", 32))).choices[0]
+    assert (choice.name, told(choice)["--device"]) == ("cuda", "CUDA1") and choice.reason.endswith("all 32 layers")
+
+
+def test_a_gpu_with_too_little_memory_for_any_layer() -> None:
+    ranking = of_both(nvidia(("NVIDIA T400", "7.5", 0.6)))
+    assert ranking.choices[0].name == "cpu-haswell"
+    assert [note.partition(":")[0] for note in ranking.notes] == ["cuda", "vulkan"]
+    assert all(note.endswith("free on NVIDIA T400 hold no layer of the model") for note in ranking.notes)
+
+
+def test_memory_that_two_backends_see_is_counted_once() -> None:
+    machine = nvidia((*RTX_4090, 24))
+    more = with_gpu_memory(machine)
+    assert more and more.memory_total == machine.memory_total + 24 * GIB
+    assert with_gpu_memory(replace(machine, gpus=nvidia((*GTX_1080, 8)).gpus[:1])) is None
+
+
+@pytest.mark.parametrize(
+    "capability,too_old", [("6.1", True), ("7.0", True), ("7.5", False), ("12.0", False), (None, False)]
+)
+def test_which_gpus_there_is_code_for(capability: str | None, too_old: bool) -> None:
+    assert Device("CUDA0", "a GPU", capability=capability).too_old is too_old
