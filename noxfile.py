@@ -67,6 +67,14 @@ def end_to_end(session: nox.Session) -> None:
 
 
 @nox.session
+def cuda(session: nox.Session) -> None:
+    """Compile the CUDA backend for one kind of GPU (hours on two cores, unless the cache holds it), and test it."""
+    install(session, *TESTS)
+    session.run("mkllm", "kit", "build", env=CACHE)
+    session.run("pytest", "tests/end_to_end/test_cuda.py", *session.posargs, env={**CACHE, "MKLLM_TEST_CUDA": "1"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed and memory against the peers; writes the tables under tests/bench/."""
     install(session)

@@ -13,6 +13,7 @@ VERSION_FILE = Path("/proc/driver/nvidia/version")
 VERSION = re.compile(r"\b\d{3,}\.\d+(?:\.\d+)?\b")
 # The first driver that runs what the compiler of builder/kit/pins.toml makes.
 NEEDED = "580"
+REMEDY = f"Install NVIDIA's driver {NEEDED} or a later one, or use a file that was made with 'vulkan' as well."
 REFUSED = re.compile(r"failed to initialize CUDA: (.+)")
 OLD = "driver version is insufficient"
 NO_GPU = "no CUDA-capable device is detected"
@@ -35,8 +36,7 @@ def refusal(words: str) -> tuple[str, str | None] | None:
     if OLD not in refused[1]:
         return f"CUDA does not start: {shown(refused[1])!r:.200}", None
     found = driver_version()
-    remedy = f"Install NVIDIA's driver {NEEDED} or a later one, or use a file that was made with 'vulkan' as well."
-    return f"{f'driver {found}' if found else 'its driver is too old'}, needs {NEEDED}", remedy
+    return f"{f'driver {found}' if found else 'its driver is too old'}, needs {NEEDED}", REMEDY
 
 
 def with_driver(devices: Sequence[Device]) -> tuple[Device, ...]:

@@ -91,7 +91,7 @@ def test_what_is_seen_of_two_gpus(see: See) -> None:
 def test_a_driver_that_is_too_old(see: See, driver: Path) -> None:
     found = see(REFUSED.format(INSUFFICIENT))
     assert (found.devices, found.trouble) == ((), "driver 470.256.02, needs 580")
-    assert found.remedy and found.remedy.startswith("Install NVIDIA's driver 580 or a later one, or ")
+    assert found.remedy == nvidia.REMEDY and "driver 580 or a later one" in nvidia.REMEDY
     driver.unlink()
     assert nvidia.refusal(REFUSED.format(INSUFFICIENT)) == ("its driver is too old, needs 580", found.remedy)
 
