@@ -1,7 +1,7 @@
-"""The CUDA backend, compiled for Turing alone: what its module needs and gives, and drivers that are missing or too old.
+"""The CUDA backend, compiled for Turing alone: what its module needs and gives; drivers that are missing or too old.
 
-`nox -s cuda` compiles it, which takes hours on two cores; without that it is tested where the cache holds it, else skipped.
-Where a GPU of NVIDIA's is at hand, it computes on that.
+`nox -s cuda` compiles it, which takes hours on two cores; else it is tested where the cache holds it, and skipped where
+not. Where a GPU of NVIDIA's is at hand, it computes on that.
 """
 
 import json
