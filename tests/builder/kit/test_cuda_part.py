@@ -68,6 +68,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
         archive = packages / "ppbt" / "_toolchain" / cuda_tools.TRIPLE
         archive.parent.mkdir(parents=True)
         shutil.make_archive(str(archive), "xztar", inside.parent)
+        archive.with_name(f"{archive.name}.tar.xz.record").write_text("what is in it")
 
     monkeypatch.setattr(cuda_tools, "pip", fake)
     return asked
