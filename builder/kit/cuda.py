@@ -24,9 +24,10 @@ MODULE = "libggml-cuda.so"
 DRIVER = "libcuda.so.1"
 LINKED = frozenset({"libggml-base.so", DRIVER})
 LIBRARIES = native.SYSTEM_LIBRARIES | LINKED
-# Code for Turing (7.5), for Ampere, which Ada (8.9) runs too, and for Blackwell's cards (12.0), whose FP4 is theirs
-# alone; and what the driver of any other, Hopper's and later ones, compiles when it is first used.
-ARCHITECTURES = "75-real,80-real,90-virtual,120a-real"
+# Code for Turing (7.5), for Ampere (8.0, which runs on 8.6), for Ada (8.9, where ggml starts a kernel for mixtures of
+# experts with more threads than code for 8.0 allows) and for Blackwell's cards (12.0, whose FP4 is theirs alone). What
+# the driver of any other GPU, Hopper's and later ones, compiles when it is first used.
+ARCHITECTURES = "75-real,80-real,89-real,90-virtual,120a-real"
 ARCHITECTURE = re.compile(r"(?P<number>\d{2,3})[af]?(-real|-virtual)?")
 OLDEST = 75
 SECONDS = 2400.0  # for each architecture
@@ -149,7 +150,6 @@ def _place(compilers: Compilers, places: native.Places, out: Path) -> None:
     require(module, GLIBC, LIBRARIES)
     if missing := LINKED - set(read_elf(module).needed):
         raise ToolFailed(f"{MODULE!r} does not ask for {', '.join(sorted(missing))}: it was linked without their names")
-    texts = {"llama.cpp": (places.source / "vendor" / "llama.cpp" / "LICENSE",), **compilers.licenses()}
-    for name, paths in texts.items():
-        text = "\n".join(license_text(path, None) for path in paths)
+    llama = license_text(places.source / "vendor" / "llama.cpp" / "LICENSE", None)
+    for name, text in {"llama.cpp": llama, **compilers.licenses()}.items():
         (licenses / f"{name}.txt").write_text(text, "utf-8")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mkllm.builder.errors import MissingTool, ToolFailed
+from mkllm.builder.kit.native_licenses import license_text
 from mkllm.builder.kit.part import VERSION, Report
 from mkllm.builder.kit.pins import pins
 from mkllm.builder.kit.pip import pip, requirement
@@ -46,11 +47,15 @@ class Compilers:
         """One of GCC's programs: gcc, g++, ar, ranlib."""
         return self.gcc / TRIPLE / "bin" / f"{TRIPLE}-{name}"
 
-    def licenses(self) -> Mapping[str, tuple[Path, ...]]:
-        """Licence files, by component, of what they link statically into what they compile."""
+    def licenses(self) -> Mapping[str, str]:
+        """Licences, by component, of what they link statically into what they compile."""
         (nvidia,) = self.packages.glob(f"{RUNTIME.replace('-', '_')}-*.dist-info/licenses/License.txt")
         texts = self.gcc / TRIPLE / "share" / "licenses" / "gcc"
-        return {"nvidia-cuda": (nvidia,), "libstdc++": (texts / "COPYING.RUNTIME", texts / "COPYING3")}
+        return {
+            "nvidia-cuda": license_text(nvidia, None),
+            "cub": license_text(self.cuda / "include" / "cccl" / "cub" / "cub.cuh", "Redistributions in binary form"),
+            "libstdc++": "\n".join(license_text(texts / name, None) for name in ("COPYING.RUNTIME", "COPYING3")),
+        }
 
 
 def versions() -> dict[str, str]:
