@@ -54,7 +54,7 @@ class Compilers:
         return {
             "nvidia-cuda": license_text(nvidia, None),
             "cub": license_text(self.cuda / "include" / "cccl" / "cub" / "cub.cuh", "Redistributions in binary form"),
-            "libstdc++": "\n".join(license_text(texts / name, None) for name in ("COPYING.RUNTIME", "COPYING3")),
+            "gcc-runtime": "\n".join(license_text(texts / name, None) for name in ("COPYING.RUNTIME", "COPYING3")),
         }
 
 

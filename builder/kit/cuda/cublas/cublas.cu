@@ -94,8 +94,8 @@ __global__ void __launch_bounds__(Plain::THREADS)
     }
 }
 
-__global__ void solve_systems(int m, int n, float alpha, const float * const * a, int lda, float * const * b,
-                                     int ldb, int count) {
+__global__ void solve_systems(int m, int n, float alpha, const float * const * a, int lda, float * const * b, int ldb,
+                              int count) {
     const int row = blockIdx.x * blockDim.x + threadIdx.x;
     if (row < m) {
         for (int y = blockIdx.y; y < count; y += gridDim.y) {
