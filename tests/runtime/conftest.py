@@ -82,12 +82,14 @@ def _kit(folder: Path, kernels: tuple[str, ...] = KERNELS) -> Kit:
 def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """`build_fake(target, model={…}, defaults={…})`: an artifact with the fake engine; changes go into the manifest.
 
-    With `gpus=True` it has a backend for them; with `prepack=True` its weights are prepacked for cpu-haswell."""
+    With `gpus=True` it has a backend for them, with `gpus="both"` CUDA too; with `prepack=True` its weights are
+    prepacked for cpu-haswell."""
     plain = _kit(tmp_path_factory.mktemp("kit"))
     with_gpus = _kit(tmp_path_factory.mktemp("kit"), (*KERNELS, *GPUS))
+    with_both = _kit(tmp_path_factory.mktemp("kit"), (*KERNELS, "cuda", *GPUS))
 
     def build(target: Path, **changes: Any) -> Path:
-        kit = with_gpus if changes.get("gpus") else plain
+        kit = {True: with_gpus, "both": with_both}.get(changes.get("gpus"), plain)
         facts = dict(architecture="llama", parameters=1000, quantization="Q8_0", context=4096, license="Apache-2.0")
         packing = Prepacking(kit, "cpu-haswell") if changes.get("prepack") else None
         model = {

@@ -4,7 +4,7 @@ misbehaves as the JSON file named by FAKE_ENGINE says. Standard library only; it
 Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, `hang`, `compute 1.5`
 (seconds), `unloadable`), `measure` (the same, by backend's file name and word of the command: `libx.so prompt`, or
 `slice`), `tokens` (a second, of reading and of writing, 1 by default), `load_seconds`,
-`devices` (what it lists of GPUs, or how it misbehaves when it is to),
+`devices` (what it lists of GPUs, or how it misbehaves when it is to; for all backends, or by backend's file name),
 `prepack` (`nothing` to order, `no space`, `garbage`, or how it misbehaves when it is to), `in_place`, `restore`
 (`otherwise`: other bytes, or how it misbehaves), `restored` (that weights were not used in place),
 `deny_term`, `journal` (a file that gets a line for each thing that happens).
@@ -21,7 +21,10 @@ from http.server import BaseHTTPRequestHandler
 
 CONFIG = json.load(open(os.environ["FAKE_ENGINE"])) if "FAKE_ENGINE" in os.environ else {}
 if "--list-devices" in sys.argv:
-    words = CONFIG.get("devices", "Available devices:\n  (none)\n")
+    none = "Available devices:\n  (none)\n"
+    words = CONFIG.get("devices", none)
+    if isinstance(words, dict):
+        words = words.get(os.path.basename(os.environ["MKLLM_BACKENDS"]), none)
     if words.startswith("SIG"):
         os.kill(os.getpid(), getattr(signal, words))
     print(words)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mkllm.runtime.engine import nvidia
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.log import Logging
 from mkllm.runtime.errors import EngineUnusable, TooLittleMemory
@@ -139,3 +140,47 @@ def test_info_shows_what_was_seen(here, gpu_artifact, run, misbehaviour):
     assert "kernel    vulkan (NVIDIA GeForce RTX 3060, 12 GiB; all 4 layers)" in lines
     seen = json.loads(run(gpu_artifact, "info", "--json").stdout)["machine"]["gpus"]
     assert seen[0]["devices"][0]["memory_total"] == 12 * GIB
+
+
+CUDA = """ggml_cuda_init: found 1 CUDA devices (Total VRAM: 12288 MiB):
+  Device 0: NVIDIA GeForce RTX 3060, compute capability 8.6, VMM: yes, VRAM: 12288 MiB
+Available devices:
+  CUDA0: NVIDIA GeForce RTX 3060 (12288 MiB, 11873 MiB free)
+"""
+OLD = """ggml_cuda_init: failed to initialize CUDA: CUDA driver version is insufficient for CUDA runtime version
+Available devices:
+  (none)
+"""
+
+
+@pytest.fixture
+def nvidia_here(build_fake, played, tmp_path_factory, tmp_path, monkeypatch):
+    """A file with CUDA and Vulkan; the kernel has NVIDIA's driver 470.256.02."""
+    artifact = build_fake(tmp_path_factory.mktemp("artifact") / "both", gpus="both")
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.256.02  Sun May 12\n")
+    monkeypatch.setattr(nvidia, "VERSION_FILE", tmp_path / "version")
+    monkeypatch.setenv("MKLLM_ARTIFACT", str(artifact))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_cuda_before_vulkan(nvidia_here, misbehaviour):
+    journal = misbehaviour(devices={"libggml-cuda.so": CUDA, "libggml-vulkan.so": GPU})
+    ready, notes, words = launched()
+    assert (ready.kernel, ready.reason, notes) == ("cuda", "NVIDIA GeForce RTX 3060, 12 GiB; all 4 layers", ())
+    assert words[words.index("--device") + 1] == "CUDA0"
+    assert journal.read_text().split()[1:] == ["start", "libggml-cuda.so"]
+
+
+def test_vulkan_after_a_crash_of_cuda(nvidia_here, misbehaviour):
+    devices = {"libggml-cuda.so": CUDA, "libggml-vulkan.so": GPU}
+    misbehaviour(devices=devices, start={"libggml-cuda.so": "SIGABRT"})
+    ready, _, words = launched()
+    assert (ready.kernel, words[words.index("--device") + 1]) == ("vulkan", "Vulkan0")
+    assert "the engine with cuda was ended by SIGABRT" in ready.last_failure
+
+
+def test_vulkan_where_the_driver_is_too_old_for_cuda(nvidia_here, misbehaviour):
+    misbehaviour(devices={"libggml-cuda.so": OLD, "libggml-vulkan.so": GPU})
+    ready, notes, _ = launched()
+    assert ready.kernel == "vulkan" and notes == ("cuda: skipped, driver 470.256.02, needs 580",)

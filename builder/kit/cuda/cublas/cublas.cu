@@ -1,5 +1,5 @@
-// The calls that ggml's CUDA backend makes of cuBLAS. Quantized weights never come here: ggml has kernels of its own for them
-// on every GPU that this module serves. What does come is products of floats, halves and bfloat16 with more than a few columns.
+// The calls that ggml's CUDA backend makes of cuBLAS. Quantized weights hardly ever come here: ggml has kernels of its own for
+// them on every GPU that this module serves. What does come is products of floats, halves and bfloat16 with more than a few columns.
 #include "cublas_v2.h"
 
 #include "product.h"
