@@ -27,7 +27,7 @@ COLUMNS = ["", "ready", "prompt, tokens/s", "generation, tokens/s", "engine's ow
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds until the model answers, tokens a second, and the engine's resident memory in MiB: its own, and files'."""
+    """Seconds until the model answers, tokens a second, MiB of memory that are the engine's own, and the file's."""
 
     ready: float
     prompt: float

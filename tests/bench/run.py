@@ -1,4 +1,4 @@
-"""Runs the benchmarks of launch, build, memory, prepacked weights and tuning on models of real shapes with random weights.
+"""Runs the benchmarks (launch, build, memory, prepacking, tuning) on models of real shapes with random weights.
 
 Usage: python tests/bench/run.py [FOLDER]   (where the models are kept; 6 GB, default: a temporary folder)
 """
