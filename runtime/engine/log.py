@@ -16,6 +16,7 @@ KEPT_LINES = 200
 LONGEST_LINE = 8192
 RECENT_LINES = 20
 PREFIX = re.compile(r"[\d.]+ E ")
+OWN = "mkllm-engine: "  # what the shim says, in words for people
 TROUBLE = ("error", "fail", "invalid", "unknown", "cannot", "unable", "assert", "terminate called", "what():")
 
 
@@ -67,7 +68,8 @@ class Log:
         is not long ago. Where nothing sounds like trouble it is the last line.
         """
         lines = self.tail(KEPT_LINES if starting else RECENT_LINES)
-        marked = [line for line in lines if PREFIX.match(line)] if starting else []
+        own = [line for line in lines if line.startswith(OWN)] if starting else []
+        marked = own or ([line for line in lines if PREFIX.match(line)] if starting else [])
         sounding = marked or [line for line in lines if any(word in line.lower() for word in TROUBLE)]
         line = (sounding[0] if starting else sounding[-1]) if sounding else (lines or [""])[-1]
         return " ".join(PREFIX.sub("", line).split())

@@ -97,3 +97,8 @@ def test_a_reader_of_standard_error_that_went_away(tmp_path, monkeypatch):
     log.close()
     said = "one\n# standard error can no longer be written (Broken pipe)\ntwo\n"
     assert (tmp_path / "log").read_text() == said
+
+
+def test_our_own_sentence_comes_first():
+    said = b"0.1 E load: no\nmkllm-engine: the index is damaged\n0.2 E srv: failed\n"
+    assert fed(said).trouble(starting=True) == "mkllm-engine: the index is damaged"
