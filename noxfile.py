@@ -59,8 +59,8 @@ def pins(session: nox.Session) -> None:
 
 @nox.session
 def end_to_end(session: nox.Session) -> None:
-    """The real kit, the default model, built artifacts, official clients, a browser, processors that QEMU plays, and
-    the Vulkan backend, which its test builds where there is what that takes."""
+    """The real kit, the default model, built artifacts, official clients, a browser, processors that QEMU plays,
+    other systems in roots of their own, and the Vulkan backend, which its test builds where there is what it takes."""
     install(session, *TESTS, *CLIENTS)
     session.run("mkllm", "kit", "build", env=CACHE)
     session.run("pytest", "tests/end_to_end", *session.posargs, env=CACHE)

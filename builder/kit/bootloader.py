@@ -1,9 +1,11 @@
 """The bootloader part: PyInstaller's loader with the entry of our own before it, compiled by zig (spec/launch.md, 1).
 
 Nothing of PyInstaller's source is changed: its main.c is left out, bootloader/entry.c holds the main function instead.
+Before that runs bootloader/start.c, by which the file starts without glibc too, and says there what it needs.
 """
 
 import shutil
+import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit import toolchain
-from mkllm.builder.kit.elf import require
+from mkllm.builder.kit.elf import PT_INTERP, PT_NULL, program_headers, require
 from mkllm.builder.kit.part import Part, Report, digest
 from mkllm.builder.kit.sdist import sha256, unpack
 from mkllm.builder.process import run
@@ -33,10 +35,12 @@ DEFINES = (
 FLAGS = ("-O2", "-fPIE", "-ffunction-sections", "-fdata-sections", *(f"-D{name}" for name in DEFINES))
 HARDENED = ("-D_FORTIFY_SOURCE=2",)
 STRICT = ("-D_GNU_SOURCE", "-std=c11", "-Wall", "-Wextra", "-Werror")
+START = "start.c"  # runs before any library is there
+ALONE = ("-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-jump-tables")
 # The one call that is redirected: by which name the loader knows its own file (bootloader/file.c). Not hardened,
 # because that would make realpath an inline function of the C library's header, which would win over the redirection.
 REDIRECTED = {"pyi_main.c": ("-Drealpath=entry_realpath",)}
-LINK = ("-s", "-pie", "-Wl,--gc-sections", "-Wl,-z,relro", "-Wl,-z,now", "-ldl", "-lpthread")
+LINK = ("-s", "-pie", "-Wl,-e,mkllm_start", "-Wl,--gc-sections", "-Wl,-z,relro", "-Wl,-z,now", "-ldl", "-lpthread")
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def _build(sdist: Path, zig: Path, work: Path, out: Path, report: Report) -> Non
     program = out / "bootloader"
     run([*compiler, *objects, *LINK, "-o", program], env=toolchain.environment(), log=report.log)
     require(program, toolchain.GLIBC, LIBRARIES)
+    hide_interpreter(program)
     if program.stat().st_size > MOST_BYTES:
         raise ToolFailed(f"the bootloader has {program.stat().st_size} bytes, above {MOST_BYTES}: was it not stripped?")
     _write_licenses(source, out / "licenses")
@@ -85,10 +90,25 @@ def _prefix_maps(zig: Path, source: Path) -> list[str]:
 def _units(loader: Path) -> Iterator[Unit]:
     include = (f"-I{loader / 'src'}", f"-I{loader / 'zlib'}")
     for source in sorted(ENTRY.glob("*.c")):
-        yield Unit(source, (*HARDENED, *STRICT, *include))
+        flags = _start_flags() if source.name == START else (*HARDENED, *include)
+        yield Unit(source, (*flags, *STRICT))
     for source in sorted([*loader.glob("src/*.c"), *loader.glob("zlib/*.c")]):
         if source.name != "main.c" and not any(system in source.name for system in OTHER_SYSTEMS):
             yield Unit(source, (*REDIRECTED.get(source.name, HARDENED), *include))
+
+
+def _start_flags() -> tuple[str, ...]:
+    return (*ALONE, f"-DMKLLM_GLIBC_MINOR={toolchain.GLIBC.partition('.')[2]}")
+
+
+def hide_interpreter(program: Path) -> None:
+    """So that the kernel starts the program itself, not the loader that it names, which other systems do not have.
+    bootloader/start.c then finds the name."""
+    data = bytearray(program.read_bytes())
+    for position, kind in program_headers(data):
+        if kind == PT_INTERP:
+            struct.pack_into("<I", data, position, PT_NULL)
+    program.write_bytes(data)
 
 
 def _compile(compiler: Sequence[str], units: list[Unit], folder: Path, report: Report) -> list[Path]:

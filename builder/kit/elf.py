@@ -7,16 +7,21 @@ Only what the loader itself reads is read (program headers and the dynamic secti
 import re
 import struct
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
 from mkllm.builder.errors import ToolFailed
 
 MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
-PT_LOAD, PT_DYNAMIC = 1, 2
+PT_NULL, PT_LOAD, PT_DYNAMIC, PT_INTERP = 0, 1, 2, 3
 DT_NEEDED, DT_STRTAB, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 5, 14, 15, 29
 DT_VERNEED = 0x6FFFFFFE
 
+# What every system with glibc has; nothing else may be needed.
+SYSTEM_LIBRARIES = frozenset(
+    {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "ld-linux-x86-64.so.2"}
+)
 GLIBC = re.compile(r"GLIBC_([0-9]+(?:\.[0-9]+)*)")
 
 Version = tuple[int, ...]
@@ -51,11 +56,15 @@ def is_elf(path: Path) -> bool:
 
 def read_elf(path: Path) -> Elf:
     """Raises ToolFailed when the file is damaged or not a 64-bit little-endian ELF file."""
-    data = path.read_bytes()
+    return parse(path.name, path.read_bytes())
+
+
+def parse(name: str, data: bytes) -> Elf:
+    """As `read_elf`, of a file of that name with these bytes."""
     try:
         return _read(data)
     except (struct.error, IndexError, OverflowError, ValueError) as error:
-        raise ToolFailed(f"{path.name!r} is not a whole 64-bit ELF file ({error}): build the kit again") from None
+        raise ToolFailed(f"{name!r} is not a whole 64-bit ELF file ({error}): build the kit again") from None
 
 
 def newest_glibc(folder: Path) -> str:
@@ -65,14 +74,18 @@ def newest_glibc(folder: Path) -> str:
     return ".".join(map(str, newest)) or "0"
 
 
-def require(path: Path, glibc: str, libraries: frozenset[str]) -> None:
+def require(path: Path, glibc: str, libraries: AbstractSet[str]) -> None:
     """Raise ToolFailed unless the file runs with that glibc and with those libraries only."""
-    elf = read_elf(path)
+    check(path.name, read_elf(path), glibc, libraries)
+
+
+def check(name: str, elf: Elf, glibc: str, libraries: AbstractSet[str]) -> None:
+    """As `require`, of what was read already."""
     if elf.glibc > parse_version(glibc):
         newest = ".".join(map(str, elf.glibc))
-        raise ToolFailed(f"{path.name!r} needs glibc {newest}, but {glibc} is promised: find the call that does")
+        raise ToolFailed(f"{name!r} needs glibc {newest}, but {glibc} is promised: find the call that does")
     if foreign := sorted(set(elf.needed) - libraries):
-        raise ToolFailed(f"{path.name!r} needs {', '.join(foreign)}, which not every machine has: link without it")
+        raise ToolFailed(f"{name!r} needs {', '.join(foreign)}, which not every machine has: link without it")
 
 
 def _read(data: bytes) -> Elf:
@@ -100,12 +113,18 @@ def _read(data: bytes) -> Elf:
     )
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """(type, offset in the file, address, size in the file) of each program header."""
+def program_headers(data: bytes | bytearray) -> Iterator[tuple[int, int]]:
+    """(position in the file, type) of each program header."""
     (table,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
-    for index in range(count):
-        kind, _, offset, address, _, length = struct.unpack_from("<IIQQQQ", data, table + index * size)
+    for position in range(table, table + size * count, size):
+        yield position, struct.unpack_from("<I", data, position)[0]
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """(type, offset in the file, address, size in the file) of each program header."""
+    for position, kind in program_headers(data):
+        _, offset, address, _, length = struct.unpack_from("<IQQQQ", data, position + 4)
         yield kind, offset, address, length
 
 

@@ -34,7 +34,7 @@ static void check_system(const struct archive *archive)
     const char *have = gnu_get_libc_version();
     if (older(have, archive->glibc))
         fail(EXIT_OLD_SYSTEM, "this system's C library is glibc %s and this file needs %s or newer: run it on a newer "
-             "system, or build it again with a kit made on one as old as this", have, archive->glibc);
+             "system, or in a container of one", have, archive->glibc);
 }
 
 static void find_home(struct home *home, const struct record *record, const struct archive *archive)

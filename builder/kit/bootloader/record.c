@@ -8,7 +8,7 @@
 #include "zlib.h"
 
 enum { COMMENT = 128, END = 22, LOCATOR = 20, END64 = 56, TAIL = END64 + LOCATOR + END + COMMENT };
-enum { CENTRAL = 46, MOST_DIRECTORY = 64 << 20 };
+enum { CENTRAL = 46, MOST_DIRECTORY = 64 << 20, UNPACKED = 4 };
 
 static uint32_t le32(const unsigned char *p)
 {
@@ -88,6 +88,12 @@ static uint64_t size_of(const unsigned char *extra, size_t length)
     return 0;
 }
 
+/* What a member becomes: one that is compressed, at most that many times as much. */
+static uint64_t unpacked_size(const unsigned char *name, size_t length, uint64_t size)
+{
+    return length > 3 && memcmp(name + length - 3, ".gz", 3) == 0 ? size * UNPACKED : size;
+}
+
 /* Every module but the CPU variants, of which the runtime takes one. */
 static uint64_t native_size(const unsigned char *directory, size_t length)
 {
@@ -99,7 +105,7 @@ static uint64_t native_size(const unsigned char *directory, size_t length)
         if (whole > length)
             break;
         const unsigned char *text = directory + CENTRAL;
-        uint64_t size = size_of(text + name, extra);
+        uint64_t size = unpacked_size(text, name, size_of(text + name, extra));
         if (name > sizeof variant - 1 && memcmp(text, variant, sizeof variant - 1) == 0)
             largest = size > largest ? size : largest;
         else if (name > sizeof native - 1 && memcmp(text, native, sizeof native - 1) == 0)
