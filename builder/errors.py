@@ -59,3 +59,9 @@ class ToolFailed(BuilderFailure):
     """A compiler or another build tool ended with an error."""
 
     exit_code = 22
+
+
+class NoSource(ToolFailed):
+    """The source of something that is to be compiled cannot be fetched."""
+
+    exit_code = 23

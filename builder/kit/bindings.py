@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from mkllm.builder.errors import NoKit
+from mkllm.builder.errors import NoKit, PermissionFailure
+from mkllm.builder.kit.packed import SUFFIX, loadable
 
 PACKAGE = "llama_cpp"
 VARIABLE = "LLAMA_CPP_LIB_PATH"
@@ -37,7 +38,11 @@ def load_backend(kit_dir: Path, variant: str, native: Path | None = None) -> Non
     """Load a CPU variant, such as `x64`, for computing with the bindings. Raises NoKit when it does not load here."""
     folder = native or kit_dir.resolve() / "members" / "native"
     load(kit_dir, native)
-    path = folder / f"libggml-cpu-{variant}.so"
+    plain = folder / f"libggml-cpu-{variant}.so"
+    try:
+        path = loadable(plain if plain.exists() else plain.with_name(plain.name + SUFFIX))
+    except (OSError, PermissionFailure) as error:
+        raise NoKit(f"{plain.name!r} of {str(folder)!r} cannot be unpacked ({error}): build the kit again") from None
     function = ctypes.CDLL(str(folder / "libggml.so")).ggml_backend_load
     function.argtypes, function.restype = [ctypes.c_char_p], ctypes.c_void_p
     if not function(os.fsencode(path)):

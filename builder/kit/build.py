@@ -1,6 +1,5 @@
 """Builds the kit of one target out of its parts; each part knows its own business (spec/kit.md)."""
 
-import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +7,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from mkllm.builder.errors import NoKit
-from mkllm.builder.kit import bootloader, cuda, metal, native, runtime_pkg, vulkan, web
+from mkllm.builder.kit import bootloader, cuda, metal, native, promise, python, runtime_pkg, vulkan, web
 from mkllm.builder.kit.elf import newest_glibc
 from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.packed import packed_name
 from mkllm.builder.kit.part import VERSION, Part, Report
 from mkllm.builder.kit.pins import pins, sdist
 from mkllm.builder.kit.sdist import fetch
@@ -55,17 +55,23 @@ def build_kit(
     keep_work: bool = False,
     backends: Sequence[str] = (),
     cuda_architectures: str | None = None,
+    python_source: Path | None = None,
 ) -> Kit:
     """Build what is missing of the kit and return it; `variants` is `all` or `host`, `backends` are names of
-    OPTIONAL. With `keep_work` the folders of intermediate files stay, so that a changed part is built quickly."""
+    OPTIONAL. With `keep_work` the folders of intermediate files stay, so that a changed part is built quickly.
+    `python_source` is a folder with Debian's files for the part `python`."""
     if target not in TARGETS:
         raise NoKit(f"there is no recipe for the target {target!r}: choose {' or '.join(TARGETS)}")
     report.step("fetching the pinned sources")
     llama, installer = fetch(sdist("llama-cpp-python"), report.log), fetch(sdist("pyinstaller"), report.log)
     more = [OPTIONAL[name](llama, cuda_architectures) for name in backends]
-    parts = (native.part(variants, llama), *more, web.part(llama), bootloader.part(installer), runtime_pkg.part())
-    folders = _build_all(parts, report, keep_work)
+    interpreter = python.part(python_source)  # no part of the kit itself: the runtime takes of it what it needs
+    runtime = runtime_pkg.part(interpreter)
+    parts = (native.part(variants, llama), *more, web.part(llama), bootloader.part(installer), runtime)
+    before = () if is_built(runtime) else (interpreter,)
+    folders = _build_all((*before, *parts), report, keep_work)[len(before) :]
     report.step("putting the kit together")
+    promise.check_files(folders)
     return compose(target, parts, folders, _facts(parts, folders))
 
 
@@ -100,7 +106,7 @@ def _facts(parts: Sequence[Part], folders: Sequence[Path]) -> dict[str, Any]:
         "glibc": max(floors.values(), key=lambda version: [int(digits) for digits in version.split(".")]),
         "glibc_of_parts": floors,
         "engine": {"program": ENGINE, "libraries": libraries},
-        "backends": [{"name": backend, "member": name} for name, backend in modules.items()],
+        "backends": [{"name": backend, "member": packed_name(name)} for name, backend in modules.items()],
     }
 
 
@@ -117,6 +123,6 @@ def _versions(parts: Sequence[Part]) -> dict[str, str]:
     return {
         "llama_cpp": sdist("llama-cpp-python").version,
         "pyinstaller": sdist("pyinstaller").version,
-        "python": platform.python_version(),
+        "python": python.version(),
         **tools,
     }

@@ -45,11 +45,23 @@ def kit() -> None:
     "--wheel", "folder", type=click.Path(file_okay=False, path_type=Path), help="Also write it as a wheel here."
 )
 @click.option(
+    "--python-source",
+    "source",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with Debian's source files of Python, for machines without apt.",
+)
+@click.option(
     "--keep-work", is_flag=True, help="Keep intermediate files (1 GB), for building a changed part again quickly."
 )
 @common_options
 def build(
-    target: str, variants: str, backends: str, cuda_architectures: str | None, folder: Path | None, keep_work: bool
+    target: str,
+    variants: str,
+    backends: str,
+    cuda_architectures: str | None,
+    folder: Path | None,
+    source: Path | None,
+    keep_work: bool,
 ) -> None:
     """Build the kit, or what is missing of it. An interrupted build goes on where it ended."""
     from mkllm.builder.kit.build import build_kit, optional_backends
@@ -60,7 +72,7 @@ def build(
     if folder:
         check_folder(folder)
     with kit_report(output().quiet) as report:
-        made = build_kit(target, variants, report, keep_work, wanted, cuda_architectures)
+        made = build_kit(target, variants, report, keep_work, wanted, cuda_architectures, source)
     wheel = write_wheel(made, version(), folder) if folder else None
     if not output().quiet:
         click.echo(f"kit {made.id} for {made.target}: {made.path}")

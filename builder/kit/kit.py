@@ -11,6 +11,7 @@ from typing import Any
 
 from mkllm.builder import cache
 from mkllm.builder.errors import NoKit, PermissionFailure
+from mkllm.builder.kit.packed import loadable
 from mkllm.builder.kit.variants import host_flags
 from mkllm.builder.version import version
 from mkllm.runtime.hardware.variants import VARIANTS
@@ -60,6 +61,10 @@ class Kit:
     def engine(self) -> Path:
         """The engine's program."""
         return self.path / MEMBERS / self.engine_program
+
+    def module(self, member: str) -> Path:
+        """That module as a file that can be loaded. Raises OSError, or PermissionFailure when there is no cache."""
+        return loadable(self.path / MEMBERS / member)
 
     def members(self) -> list[str]:
         """Names of what becomes members of every artifact, sorted."""
@@ -111,7 +116,9 @@ def engine_environment(kit: Kit) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "MKLLM_"))}
     modules, flags = dict(kit.backends), host_flags()
     usable = (modules[row.name] for row in VARIANTS if row.name in modules and flags.issuperset(row.needs))
-    path = str(kit.path / MEMBERS / next(usable, ""))
+    path = ""
+    with contextlib.suppress(OSError, PermissionFailure):  # without a cache nothing is loaded, and estimates have to do
+        path = str(kit.module(next(usable, "")))
     # A colon would be taken for the end of a path: then the engine looks for modules by itself.
     return {**kept, "MKLLM_BACKENDS": path} if path.endswith(".so") and ":" not in path else kept
 

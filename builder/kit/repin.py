@@ -4,7 +4,6 @@
 every kit is held to afterwards.
 """
 
-import itertools
 import re
 import sys
 import tempfile
@@ -12,11 +11,10 @@ import tomllib
 from pathlib import Path
 
 from mkllm.builder.kit.pins import frozen_versions
+from mkllm.builder.kit.runtime_pkg import PLATFORMS, for_python
 from mkllm.builder.kit.sdist import sha256
 from mkllm.builder.process import run
 
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-PLATFORMS = [f"manylinux{version}_x86_64" for version in ("1", "2010", "2014", "_2_17", "_2_28", "_2_34")]
 TABLE = "[wheels]\n"
 
 
@@ -32,12 +30,11 @@ def repin(path: Path) -> None:
 
 
 def _download(versions: dict[str, str], folder: Path) -> None:
-    """Every wheel that pip may choose: where a package has several for one Python, the order of platforms decides."""
+    """Every wheel that pip may choose: where a package has several, the order of platforms decides."""
     wanted = [f"{name}=={version}" for name, version in versions.items()]
     words: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-    for python, platforms in itertools.product(PYTHONS, (PLATFORMS, PLATFORMS[::-1])):
-        system = [word for platform in platforms for word in ("--platform", platform)]
-        run([*words, "--only-binary", ":all:", "--python-version", python, *system, *wanted])
+    for platforms in (PLATFORMS, PLATFORMS[::-1]):
+        run([*words, "--only-binary", ":all:", *for_python(platforms), *wanted])
 
 
 def _lines(versions: dict[str, str], wheels: list[Path]) -> str:

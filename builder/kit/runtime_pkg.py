@@ -6,14 +6,13 @@ the entry must know: the glibc it needs and which libraries to load first (spec/
 
 import json
 import shutil
-import sys
-import sysconfig
-import venv
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from mkllm.builder.errors import MissingTool, ToolFailed
+from mkllm.builder.errors import ToolFailed
+from mkllm.builder.kit import python, store
 from mkllm.builder.kit.elf import newest_glibc, read_elf
 from mkllm.builder.kit.elf_shrink import shrink
 from mkllm.builder.kit.part import Part, Report, digest
@@ -29,58 +28,46 @@ HERE = Path(__file__).resolve().parent
 SPECS = (HERE / "mkllm.spec", HERE.parents[1] / "spec" / "mkllm.spec")  # in the wheel, in the checkout
 SECONDS = 60.0
 BASE_LIBRARY = "base_library.zip"
+# Wheels for systems as old as the kit promises.
+PLATFORMS = [f"manylinux{version}_x86_64" for version in ("_2_17", "2014", "_2_12", "2010", "_2_5", "1")]
 GLIBC, PRELOAD = "pyi-mkllm-glibc", "pyi-mkllm-preload"
 
 # The same inputs give the same bytes.
 REPRODUCIBLE = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "315532800"}
 
 
-def part() -> Part:
-    """The part for the Python that runs this. Raises MissingTool when its shared library is not installed."""
-    library, recipe = shared_library(), sorted(HERE.glob("*.py"))
+def part(interpreter: Part) -> Part:
+    """The part that is frozen with that Python, another part, which must be built before."""
+    recipe = [HERE / f"{name}.py" for name in RECIPE]
     inputs = {
         "runtime": digest(_runtime_files(), runtime_folder()),
-        "recipe": digest([path for path in recipe if path.stem in RECIPE], HERE),
+        "recipe": digest(recipe, HERE),
         "spec": sha256(spec_file()),
         "pins": json.dumps([frozen_versions(pins()), pins()["wheels"]], sort_keys=True),
-        "python": sys.version,
-        "library": sha256(library),
+        "python": interpreter.key,
     }
+
+    def build(work: Path, out: Path, report: Report) -> None:
+        _build(store.place_of(interpreter), work, out, report)
+
     return Part("runtime", inputs, build, SECONDS)
 
 
 RECIPE = ("runtime_pkg", "runtime_licenses", "pkg", "elf_shrink", "zip_codecs")
 
 
-def build(work: Path, out: Path, report: Report) -> None:
+def _build(interpreter: Path, work: Path, out: Path, report: Report) -> None:
     """Freeze into `out`; the environment in `work` is made anew, so that nothing stale is frozen."""
     report.step("fetching the runtime's packages")
-    python = make_environment(work / "environment", report)
+    environment = make_environment(interpreter, work / "environment", report)
     report.progress(0.4)
     report.step("freezing the runtime")
-    copy_runtime(work / "environment")
-    frozen = freeze(python, spec_file(), work / "frozen", report)
+    copy_runtime(environment)
+    program = environment / "bin" / f"python{python.short_version()}"
+    frozen = freeze(program, spec_file(), work / "frozen", report)
     report.progress(0.9)
-    sources = json.loads((frozen.parent / "binaries.json").read_text())
-    pkg = repack(read_pkg(frozen), work / "files")
-    write_pkg(pkg, out / "runtime.pkg", deflate=False)
-    libraries = {name: Path(sources[name]) for name in libraries_of(pkg)}
-    write_licenses(site_packages(work / "environment"), libraries, out / "licenses")
-
-
-def shared_library() -> Path:
-    """Python's own, which the frozen runtime needs. Raises MissingTool."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    name = f"libpython{version}.so.1.0"
-    folders = [sysconfig.get_config_var("LIBDIR") or "/usr/lib", Path(sys.base_prefix) / "lib"]
-    folders += [Path(folder) / (sysconfig.get_config_var("MULTIARCH") or "") for folder in folders]
-    found = [path for folder in folders if (path := Path(folder) / name).is_file()]
-    if not found:
-        raise MissingTool(
-            f"{name!r}, the shared library of {sys.executable!r}, is not installed: install it (Debian: "
-            f"`apt-get install libpython{version}`; pyenv: build Python with --enable-shared)"
-        )
-    return found[0]
+    write_pkg(repack(read_pkg(frozen), work / "files"), out / "runtime.pkg", deflate=True)
+    write_licenses(python.library_folder(environment), site_packages(environment), out / "licenses")
 
 
 def spec_file() -> Path:
@@ -100,17 +87,16 @@ def _runtime_files() -> list[Path]:
     return [path for path in paths if "__pycache__" not in path.parts]
 
 
-def make_environment(folder: Path, report: Report) -> Path:
-    """A virtual environment with the pinned wheels and no others; returns its Python."""
+def make_environment(interpreter: Path, folder: Path, report: Report) -> Path:
+    """A copy of that Python, with the pinned wheels and nothing else; returns its folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
-    python = folder / "bin" / "python"
+    shutil.copytree(interpreter, folder)
     table = pins()
     wanted = [
         requirement(name, version, table["wheels"].get(name, ()))
         for name, version in sorted(frozen_versions(table).items())
     ]
-    command: list[str | Path] = ["install", "--quiet", "--no-compile", "--only-binary", ":all:"]
+    command: list[str | Path] = ["install", "--quiet", "--no-compile", "--only-binary", ":all:", *for_python(PLATFORMS)]
     try:
         pip([*command, "--target", site_packages(folder)], wanted, report.log)
     except ToolFailed as failure:
@@ -118,12 +104,18 @@ def make_environment(folder: Path, report: Report) -> Path:
             "the runtime's packages could not be installed: check the network or the index that pip is set up with\n"
             f"{failure}"
         ) from None
-    return python
+    return folder
+
+
+def for_python(platforms: Sequence[str]) -> list[str]:
+    """Words that tell pip to choose wheels for the kit's Python, not for the one that runs this."""
+    system = [word for platform in platforms for word in ("--platform", platform)]
+    return ["--python-version", python.short_version(), "--implementation", "cp", *system]
 
 
 def site_packages(environment: Path) -> Path:
     """Where an environment keeps its packages."""
-    return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    return python.library_folder(environment) / "site-packages"
 
 
 def copy_runtime(environment: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from mkllm.builder import cache
-from mkllm.builder.errors import ToolFailed
+from mkllm.builder.errors import NoSource, ToolFailed
 from mkllm.builder.kit.pins import Sdist
 from mkllm.builder.kit.pip import pip, requirement
 
@@ -35,7 +35,7 @@ def _download(sdist: Sdist, folder: Path, log: IO[str] | None) -> Path:
     try:
         pip(command, [requirement(sdist.name, sdist.version, [sdist.sha256])], log)
     except ToolFailed as failure:
-        raise ToolFailed(
+        raise NoSource(
             f"the source of {sdist.name} {sdist.version} could not be downloaded: check the network or the index that "
             f"pip is set up with, or put {sdist.filename!r} into {cache.root() / 'downloads'}\n{failure}"
         ) from None

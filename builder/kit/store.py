@@ -12,6 +12,7 @@ from typing import Any
 from mkllm.builder import cache
 from mkllm.builder.errors import NoKit
 from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.packed import pack, packed_name
 from mkllm.builder.kit.part import Part, Report
 from mkllm.builder.kit.sdist import sha256
 
@@ -22,7 +23,7 @@ MEMBER_FOLDERS = ("licenses", "native", "web")  # what a part gives in these bec
 
 def is_built(part: Part) -> bool:
     """Whether the cache holds this part whole, every file as it was built: a damaged part is built again."""
-    stamp = _place(part) / COMPLETE
+    stamp = place_of(part) / COMPLETE
     return stamp.exists() and json.loads(stamp.read_text() or "{}") == _files(stamp.parent)
 
 
@@ -32,7 +33,7 @@ def build_part(part: Part, report: Report, keep_work: bool = False) -> Path:
     Two processes that want the same part build it once. Its work folder is kept until the part is whole, so that an
     interrupted build goes on where it ended; with `keep_work` also afterwards, so that a changed part is built quickly.
     """
-    place, work = _place(part), cache.folder("work") / part.name
+    place, work = place_of(part), cache.folder("work") / part.name
     if is_built(part):
         return place
     with cache.locked(work.with_name(work.name + ".lock")):
@@ -124,18 +125,23 @@ def _installed(target: str | None) -> list[Path]:
     return [Path(point.load()()) for point in points if target in (None, point.name)]
 
 
-def _place(part: Part) -> Path:
+def place_of(part: Part) -> Path:
+    """The folder in which the part lies once it is built."""
     return cache.folder("parts") / f"{part.name}-{part.key}"
 
 
 def _link_tree(source: Path, target: Path) -> None:
     for path in sorted(source.rglob("*")):
-        goal = target / _place_in_kit(path.relative_to(source))
+        name = path.relative_to(source).as_posix()
+        goal = target / _place_in_kit(Path(packed_name(name)))
         if path.is_dir():
             goal.mkdir(parents=True, exist_ok=True)
         elif path.name != COMPLETE:
             goal.parent.mkdir(parents=True, exist_ok=True)
-            _link(path, goal)
+            if packed_name(name) == name:
+                _link(path, goal)
+            else:
+                goal.write_bytes(pack(path.read_bytes()))
 
 
 def _place_in_kit(relative: Path) -> Path:

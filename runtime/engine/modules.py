@@ -8,6 +8,8 @@ import errno
 import fcntl
 import hashlib
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,8 @@ from mkllm.runtime.hardware.rank import Choice
 from mkllm.runtime.home import Home
 
 CHUNK = 1 << 20
+PACKED = ".gz"  # what a member's name ends with that is compressed: of the CPU variants one is used, so they all are
+GZIP = 31  # zlib's word for that format
 MFD_EXEC = 0x10
 
 
@@ -51,13 +55,21 @@ class Modules:
 
     def _member(self, name: str) -> Path:
         """One member in the folder, written unless it is there with the right size."""
-        path = self._folder / os.path.basename(name)
+        path = self._folder / os.path.basename(name).removesuffix(PACKED)
         if self._memory:
             return self._in_memory(name, path)
-        size = self._artifact.member(name).size
+        size = self._size(name)
         if not (path.is_file() and path.stat().st_size == size):
             self._write(name, path)
         return path
+
+    def _size(self, name: str) -> int:
+        """Of the file that the member becomes; a compressed one ends with that number."""
+        member = self._artifact.member(name)
+        if not name.endswith(PACKED):
+            return member.size
+        end = os.pread(self._artifact.fileno(), 4, member.offset + member.size - 4)
+        return int(struct.unpack("<I", end)[0]) if len(end) == 4 else -1
 
     def _write(self, name: str, path: Path) -> None:
         """Under a temporary name, then renamed: another launch may do the same at the same time."""
@@ -85,16 +97,19 @@ class Modules:
         return path
 
     def _copy(self, name: str, descriptor: int) -> None:
-        """Write a member's bytes, checking them by their SHA-256 on the way."""
+        """Write a member's bytes, unpacked, checking the member by its SHA-256 on the way."""
         member = self._artifact.member(name)
         total = hashlib.sha256()
+        unpacker = zlib.decompressobj(wbits=GZIP) if name.endswith(PACKED) else None
+        damaged = NotAnArtifact(f"{self._artifact.path!r} is damaged ({name!r} is not what was built): copy it again")
         for data in self._chunks(member.offset, member.size):
             total.update(data)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            try:
+                _write_all(descriptor, unpacker.decompress(data) if unpacker else data)
+            except zlib.error:
+                raise damaged from None
         if total.hexdigest() != member.sha256:
-            raise NotAnArtifact(f"{self._artifact.path!r} is damaged ({name!r} is not what was built): copy it again")
+            raise damaged
 
     def _chunks(self, offset: int, size: int) -> Iterator[bytes]:
         end = offset + size
@@ -104,6 +119,12 @@ class Modules:
                 return
             offset += len(data)
             yield data
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 @contextlib.contextmanager

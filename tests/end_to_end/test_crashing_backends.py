@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from mkllm.builder.kit.kit import MEMBERS, Kit
+from mkllm.builder.kit.packed import pack
 from mkllm.builder.kit.pins import sdist
 from mkllm.builder.kit.sdist import fetch, unpack
 from mkllm.builder.kit.store import compose, find_kit
@@ -119,7 +120,7 @@ def replaced(kit: Kit, kernels: tuple[str, ...], module: Path, folder: Path) -> 
             path = folder / member
             real = path.rename(path.with_name(f"real-{path.name}"))
             facts["engine"]["libraries"].append(f"native/{real.name}")
-            shutil.copy(module, path)
+            path.write_bytes(pack(module.read_bytes()))
     return compose(TARGET, (), [folder], {name: facts[name] for name in facts.keys() - {"id", "target", "files"}})
 
 

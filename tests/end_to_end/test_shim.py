@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from mkllm.builder.kit.packed import loadable
 from mkllm.builder.kit.store import find_kit
 
 OFFSET = 3 * 65536
@@ -103,6 +104,7 @@ class Starter:
 
     def __init__(self, native: Path, holder: tuple[Path, int], folder: Path) -> None:
         self.native, self.holder, self.folder, self.count = native, holder, folder, 0
+        self.module = loadable(native / "libggml-cpu-x64.so.gz")
 
     @contextlib.contextmanager
     def __call__(self, *args: str, env: Mapping[str, str] | None = None) -> Iterator[Run]:
@@ -116,7 +118,7 @@ class Starter:
         environment = {
             "PATH": os.environ["PATH"],
             "MKLLM_EMBEDDED": f"model.gguf={weights}@{OFFSET}:{length}",
-            "MKLLM_BACKENDS": str(self.native / "libggml-cpu-x64.so"),
+            "MKLLM_BACKENDS": str(self.module),
             "MKLLM_STATUS_FD": str(status_far),
             "MKLLM_LIFELINE_FD": str(lifeline_far),
             **(env or {}),
@@ -165,7 +167,7 @@ def test_embedded_weights_answer_as_the_file_does(start: Starter, expected: list
         run.wait_ready()
         assert run.complete("hello")["tokens"] == expected
         events = run.events()
-        assert events[0] == {"event": "backend", "file": str(start.native / "libggml-cpu-x64.so"), "loaded": True}
+        assert events[0] == {"event": "backend", "file": str(start.module), "loaded": True}
         values = [event["value"] for event in events if event["event"] == "progress"]
         assert values == sorted(values) and 1 <= len(values) <= 101 and values[-1] == 1.0
         assert events[-1] == {"event": "loaded", "path": "embedded:model.gguf"}

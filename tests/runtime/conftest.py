@@ -3,6 +3,7 @@
 MKLLM_TEST_ARTIFACT names an artifact with a real engine; without it `engine_artifact` is the fake one.
 """
 
+import gzip
 import hashlib
 import json
 import os
@@ -48,6 +49,15 @@ MODEL = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
 MEMORY = m.Memory(64, 64, 0, 0, 0, True, 1 << 20, 1024, 1024)
 
 
+def _member(kernel: str) -> str:
+    return f"native/libggml-{kernel}.so" + (".gz" if kernel.startswith("cpu-") else "")
+
+
+def _packed(kernel: str) -> bytes:
+    data = kernel.encode() * 100
+    return gzip.compress(data, mtime=0) if kernel.startswith("cpu-") else data
+
+
 def _kit(folder: Path, kernels: tuple[str, ...] = KERNELS) -> Kit:
     engine = f"#!{sys.executable} -I\n" + FAKE_ENGINE.read_text()
     files = {
@@ -57,7 +67,7 @@ def _kit(folder: Path, kernels: tuple[str, ...] = KERNELS) -> Kit:
         "members/native/libllama.so": b"a library",
         "members/licenses/llama.cpp.txt": b"MIT of tests\n",
         "members/web/index.html": b"<html></html>",
-        **{f"members/native/libggml-{name}.so": name.encode() * 100 for name in kernels},
+        **{f"members/{_member(name)}": _packed(name) for name in kernels},
     }
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +79,7 @@ def _kit(folder: Path, kernels: tuple[str, ...] = KERNELS) -> Kit:
         "versions": {"llama_cpp": "0.0", "python": "3.11"},
         "glibc": "2.17",
         "engine": {"program": "native/mkllm-engine", "libraries": ["native/libllama.so"]},
-        "backends": [{"name": name, "member": f"native/libggml-{name}.so"} for name in kernels],
+        "backends": [{"name": name, "member": _member(name)} for name in kernels],
         "files": {
             name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
         },

@@ -4,13 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil._psutil_linux as extension
 import pytest
 
 from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit import toolchain
 from mkllm.builder.kit.elf import read_elf
 from mkllm.builder.kit.elf_shrink import shrink
-from mkllm.builder.kit.runtime_pkg import shared_library
 from mkllm.builder.process import run
 
 CODE = "int answer(void) { static int half = 21; return half * 2; }\n"
@@ -51,11 +51,12 @@ def test_search_path_beside_the_library_stays(tmp_path: Path) -> None:
 
 
 def test_twice_is_once(tmp_path: Path) -> None:
-    once = shrink(shared_library().read_bytes())
+    library = Path(extension.__file__)
+    once = shrink(library.read_bytes())
     assert shrink(once) == once
-    path = tmp_path / "libpython.so"
+    path = tmp_path / "extension.so"
     path.write_bytes(once)
-    assert read_elf(path).glibc == read_elf(shared_library()).glibc
+    assert read_elf(path).glibc == read_elf(library).glibc
 
 
 def test_what_is_no_elf_stays() -> None:

@@ -40,8 +40,10 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(build.cuda, "part", lambda sdist, names: empty(f"cuda for {names}", "libggml-cuda.so"))
     monkeypatch.setattr(build.web, "part", lambda sdist: empty("web"))
     monkeypatch.setattr(build.bootloader, "part", lambda sdist: empty("bootloader"))
-    monkeypatch.setattr(build.runtime_pkg, "part", lambda: empty("runtime"))
+    monkeypatch.setattr(build.python, "part", lambda folder: empty("python"))
+    monkeypatch.setattr(build.runtime_pkg, "part", lambda python: empty("runtime"))
     monkeypatch.setattr(build.runtime_pkg, "glibc_of", lambda path: "2.35")
+    monkeypatch.setattr(build.promise, "check_files", lambda folders: None)
     return calls
 
 
@@ -55,7 +57,7 @@ def mkllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_build_list_and_show(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert mkllm("build") == 0
-    assert built == ["all", "web", "bootloader", "runtime"]
+    assert built == ["python", "all", "web", "bootloader", "runtime"]
     kit = capfd.readouterr().out.split()[1]
     assert mkllm("build", "--variants", "host") == 0
     current = capfd.readouterr().out.split()[1]
@@ -74,7 +76,7 @@ def test_build_list_and_show(built: list[str], mkllm: Run, capfd: pytest.Capture
 def test_a_kit_with_another_backend(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert mkllm("build") == 0
     assert mkllm("build", "--backends", "vulkan") == 0
-    assert built == ["all", "web", "bootloader", "runtime", "vulkan"]
+    assert built == ["python", "all", "web", "bootloader", "runtime", "vulkan"]
     capfd.readouterr()
     assert mkllm("show", "--json") == 0
     shown = json.loads(capfd.readouterr().out)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mkllm.builder.errors import MissingTool, ToolFailed, WrongHash
-from mkllm.builder.kit import runtime_pkg
-from mkllm.builder.kit.part import Report
+from mkllm.builder.errors import ToolFailed, WrongHash
+from mkllm.builder.kit import python, runtime_pkg
+from mkllm.builder.kit.part import Part, Report
 from mkllm.builder.kit.pkg import read_pkg
 from mkllm.builder.kit.runtime_licenses import write_licenses
 
@@ -23,19 +23,16 @@ def test_libraries_that_need_one_another() -> None:
         runtime_pkg.loading_order({"a": ("b",), "b": ("a",)})
 
 
-def test_python_without_a_shared_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
-    monkeypatch.setattr("sysconfig.get_config_var", lambda name: str(tmp_path))
-    with pytest.raises(MissingTool, match=r"'libpython3\.\d+\.so\.1\.0'.* is not installed: install it"):
-        runtime_pkg.part()
+def interpreter(*inputs: str) -> Part:
+    return Part("python", dict.fromkeys(inputs, ""), lambda work, out, report: None, 1.0)
 
 
 def test_key_is_stable_and_depends_on_the_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    before = runtime_pkg.part()
-    assert runtime_pkg.part().key == before.key
+    before = runtime_pkg.part(interpreter())
+    assert runtime_pkg.part(interpreter()).key == before.key != runtime_pkg.part(interpreter("another")).key
     (tmp_path / "cli.py").write_text("def main(): ...\n")
     monkeypatch.setattr(runtime_pkg, "runtime_folder", lambda: tmp_path)
-    assert runtime_pkg.part().key != before.key
+    assert runtime_pkg.part(interpreter()).key != before.key
 
 
 def test_a_package_of_another_hash_is_not_installed(
@@ -43,14 +40,15 @@ def test_a_package_of_another_hash_is_not_installed(
 ) -> None:
     table = {"runtime": {"tiny": "1.0"}, "freezer": {}, "sdist": {"pyinstaller": {"version": "1.0"}}}
     found = put_wheel("pyinstaller")
+    (tmp_path / "python" / "lib" / f"python{python.short_version()}" / "site-packages").mkdir(parents=True)
     hashes = {"tiny": [put_wheel("tiny")], "pyinstaller": ["0" * 64]}
     monkeypatch.setattr(runtime_pkg, "pins", lambda: {**table, "wheels": hashes})
     with pytest.raises(WrongHash, match=f"'pyinstaller==1.0' arrived with the SHA-256 {found}"):
-        runtime_pkg.make_environment(tmp_path / "environment", silent_report)
+        runtime_pkg.make_environment(tmp_path / "python", tmp_path / "environment", silent_report)
     packages = runtime_pkg.site_packages(tmp_path / "environment")
     assert list(packages.iterdir()) == []
     hashes["pyinstaller"] = [found]
-    runtime_pkg.make_environment(tmp_path / "environment", silent_report)
+    runtime_pkg.make_environment(tmp_path / "python", tmp_path / "environment", silent_report)
     assert {path.name for path in packages.iterdir()} >= {"tiny-1.0.dist-info", "pyinstaller-1.0.dist-info"}
 
 
@@ -73,15 +71,17 @@ def test_licences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (info / "licenses" / "deep").mkdir(parents=True)
     (info / "licenses" / "LICENSE.txt").write_text("one")
     (info / "licenses" / "deep" / "NOTICE").write_text("two")
-    write_licenses(tmp_path, {"libodd.so.1": tmp_path / "libodd.so.1"}, tmp_path / "out")
+    (tmp_path / "LICENSE.txt").write_text("Python's")
+    (tmp_path / "LICENSE-zlib.txt").write_text("zlib's")
+    write_licenses(tmp_path, tmp_path, tmp_path / "out")
     texts = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
-    assert texts["thing.txt"] == "one\n\ntwo"
-    assert "PYTHON" in texts["python.txt"].upper()
-    assert texts["libodd.txt"].startswith("libodd.so.1 was taken from the system")
+    assert texts == {"thing.txt": "one\n\ntwo", "python.txt": "Python's", "python-zlib.txt": "zlib's"}
 
 
 def test_package_without_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mkllm.builder.kit.runtime_licenses.pins", lambda: {"runtime": {"thing": "1"}})
     (tmp_path / "thing-1.dist-info").mkdir()
+    for name in ("LICENSE.txt", "LICENSE-zlib.txt"):
+        (tmp_path / name).touch()
     with pytest.raises(ToolFailed, match="'thing' comes without a licence"):
-        write_licenses(tmp_path, {}, tmp_path / "out")
+        write_licenses(tmp_path, tmp_path, tmp_path / "out")

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import gzip
 import os
 import stat
 
@@ -29,7 +30,7 @@ def choice(artifact):
 def test_only_what_is_needed_is_placed(artifact, choice, tmp_path):
     placed = Modules(artifact, Home(tmp_path, "cache")).place(choice)
     assert sorted(os.listdir(tmp_path / "native")) == ["libggml-cpu-haswell.so", "libllama.so", "mkllm-engine"]
-    assert placed.modules[0].read_bytes() == artifact.read("native/libggml-cpu-haswell.so")
+    assert placed.modules[0].read_bytes() == gzip.decompress(artifact.read("native/libggml-cpu-haswell.so.gz"))
     assert placed.libraries is None and placed.descriptors == ()
     assert stat.S_IMODE(placed.program.stat().st_mode) == 0o700
 
@@ -68,7 +69,7 @@ def test_memory_holds_the_files_and_links_name_them(artifact, choice, tmp_path):
     placed = Modules(artifact, Home(tmp_path, "memory")).place(choice)
     assert len(placed.descriptors) == 3 and placed.libraries == tmp_path / "native"
     assert os.readlink(placed.program).startswith("/proc/self/fd/")
-    assert placed.modules[0].read_bytes() == artifact.read("native/libggml-cpu-haswell.so")
+    assert placed.modules[0].read_bytes() == gzip.decompress(artifact.read("native/libggml-cpu-haswell.so.gz"))
     assert all(not os.get_inheritable(descriptor) for descriptor in placed.descriptors)
     for descriptor in placed.descriptors:
         os.close(descriptor)
@@ -84,6 +85,22 @@ def test_a_damaged_member_is_not_placed(build_fake, choice, tmp_path):
         with pytest.raises(NotAnArtifact, match=r"damaged \('native/libllama.so' is not what was built\)"):
             Modules(artifact, Home(tmp_path, "cache")).place(choice)
     assert sorted(os.listdir(tmp_path / "native")) == ["mkllm-engine"]
+
+
+@pytest.mark.parametrize("at", [0, 12, -1])
+def test_a_damaged_module_is_not_placed(build_fake, choice, tmp_path, at):
+    """Neither when that shows while it is unpacked, nor when only its checksum tells."""
+    path = build_fake(tmp_path / "damaged")
+    with open_artifact(path) as artifact:
+        member = artifact.member("native/libggml-cpu-haswell.so.gz")
+        with path.open("r+b") as file:
+            file.seek(member.offset + at % member.size)
+            file.write(b"\xa5")
+        with pytest.raises(
+            NotAnArtifact, match=r"damaged \('native/libggml-cpu-haswell.so.gz' is not what was built\)"
+        ):
+            Modules(artifact, Home(tmp_path, "cache")).place(choice)
+    assert "libggml-cpu-haswell.so" not in os.listdir(tmp_path / "native")
 
 
 @pytest.mark.parametrize("number,kind", [(errno.ENOSPC, NoSpace), (errno.EROFS, PermissionFailure)])

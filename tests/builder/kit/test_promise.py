@@ -1,0 +1,71 @@
+"""The check of all ELF files of a kit, on files made for it."""
+
+from pathlib import Path
+
+import pytest
+
+from mkllm.builder.errors import ToolFailed
+from mkllm.builder.kit import promise
+from mkllm.builder.kit.pkg import BINARY, DATA, Entry, Pkg, write_pkg
+
+from .test_elf import make
+
+GOOD = make(["libc.so.6", "libm.so.6"], {"libc.so.6": ["GLIBC_2.2.5", "GLIBC_2.17"]})
+NEWER = make(["libc.so.6"], {"libc.so.6": ["GLIBC_2.2.5", "GLIBC_2.18"]})
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> list[Path]:
+    """Two parts of a kit: a module and its library, and a PKG with Python's library and a module of Python's."""
+    native, runtime = tmp_path / "native-1", tmp_path / "runtime-1"
+    (native / "native").mkdir(parents=True)
+    runtime.mkdir()
+    (native / "native" / "libggml.so").write_bytes(GOOD)
+    (native / "native" / "libggml-cpu-x64.so").write_bytes(make(["libggml.so", "libc.so.6"], {}))
+    put_pkg(runtime, make(["libpython3.11.so.1.0", "libpthread.so.0"], {}))
+    return [native, runtime]
+
+
+def put_pkg(folder: Path, module: bytes) -> None:
+    entries = (
+        Entry("libpython3.11.so.1.0", BINARY, GOOD),
+        Entry("psutil/_x.so", BINARY, module),
+        Entry("t", DATA, b"text"),
+    )
+    write_pkg(Pkg(entries, 311, "libpython3.11.so.1.0"), folder / "runtime.pkg", deflate=True)
+
+
+def test_kept(parts: list[Path]) -> None:
+    promise.check_files(parts)
+
+
+def test_a_newer_glibc(parts: list[Path]) -> None:
+    (parts[0] / "native" / "libggml.so").write_bytes(NEWER)
+    with pytest.raises(ToolFailed, match="'native/libggml.so' needs glibc 2.18, but 2.17 is promised"):
+        promise.check_files(parts)
+
+
+def test_a_newer_glibc_inside_the_frozen_runtime(parts: list[Path]) -> None:
+    put_pkg(parts[1], NEWER)
+    with pytest.raises(ToolFailed, match=r"'runtime.pkg/psutil/_x.so' needs glibc 2.18, but 2.17 is promised"):
+        promise.check_files(parts)
+
+
+@pytest.mark.parametrize("library", ["libz.so.1", "libstdc++.so.6", "libgcc_s.so.1", "libutil.so.1", "libvulkan.so.1"])
+def test_a_foreign_library(parts: list[Path], library: str) -> None:
+    put_pkg(parts[1], make([library, "libc.so.6"], {}))
+    with pytest.raises(
+        ToolFailed, match=f"'runtime.pkg/psutil/_x.so' needs {library.replace('+', '.')}, which not every"
+    ):
+        promise.check_files(parts)
+
+
+def test_a_driver_that_a_module_alone_may_need(parts: list[Path]) -> None:
+    (parts[0] / "native" / "libggml-vulkan.so").write_bytes(make(["libvulkan.so.1", "libggml.so"], {}))
+    promise.check_files(parts)
+
+
+def test_a_damaged_file(parts: list[Path]) -> None:
+    (parts[0] / "native" / "libggml.so").write_bytes(GOOD[:70])
+    with pytest.raises(ToolFailed, match="'native/libggml.so' is not a whole 64-bit ELF file"):
+        promise.check_files(parts)
