@@ -13,7 +13,7 @@ import click
 
 from mkllm.builder import process
 from mkllm.builder.errors import BuilderFailure, ToolFailed, UnusableModel
-from mkllm.builder.kit.kit import MEMBERS, Kit, engine_environment
+from mkllm.builder.kit.kit import Kit, engine_environment
 from mkllm.builder.kit.variants import host_flags
 from mkllm.runtime.hardware.variants import VARIANTS
 
@@ -62,14 +62,13 @@ class Prepacking:
 
     @contextlib.contextmanager
     def _engine(self, command: str, target: int, offset: int, size: int) -> Iterator[subprocess.Popen[str]]:
-        module = dict(self.kit.backends)[self.kernel]
+        module = self.kit.module(dict(self.kit.backends)[self.kernel])
         environment = {
             **engine_environment(self.kit),
             "MKLLM_EMBEDDED": f"model.gguf={target}@{offset}:{size}",
-            "MKLLM_BACKENDS": module,
+            "MKLLM_BACKENDS": f"./{module.name}",  # without its folder, which may have a colon in its name
         }
-        folder = self.kit.path / MEMBERS
-        with process.background([self.kit.engine, command], environment, folder, (target,)) as engine:
+        with process.background([self.kit.engine, command], environment, module.parent, (target,)) as engine:
             nonsense = False
             try:
                 yield engine
