@@ -37,7 +37,7 @@ OPTIONS = (
 # What configure is told: it would not find functions of ours (python/mkllm_system.c), and others in a library too many.
 ANSWERS = {
     **dict.fromkeys(["ac_cv_func_memfd_create", "ac_cv_func_copy_file_range"], "yes"),
-    **dict.fromkeys(["ac_cv_file__dev_ptmx", "ac_cv_file__dev_ptc"], "no"),
+    **dict.fromkeys(["ac_cv_file__dev_ptmx", "ac_cv_file__dev_ptc", "ac_cv_search_login_tty"], "no"),
     **{
         f"ac_cv_{place}_{name}": "no"
         for place in ("func", "lib_util", "lib_bsd")
