@@ -88,7 +88,7 @@ def test_a_kit_with_another_backend(built: list[str], mkllm: Run, capfd: pytest.
 
 def test_a_kit_with_two_more_backends(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert mkllm("build", "--backends", "vulkan,cuda", "--cuda-architectures", "75-real") == 0
-    assert built == ["all", "cuda for 75-real", "vulkan", "web", "bootloader", "runtime"]
+    assert built == ["python", "all", "cuda for 75-real", "vulkan", "web", "bootloader", "runtime"]
     capfd.readouterr()
     assert mkllm("show", "--json") == 0
     assert {"cuda", "vulkan"} <= set(json.loads(capfd.readouterr().out)["backends"])
