@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -15,10 +16,13 @@ from mkllm.builder import process
 from mkllm.builder.errors import BuilderFailure, ToolFailed, UnusableModel
 from mkllm.builder.kit.kit import Kit, engine_environment
 from mkllm.builder.kit.variants import host_flags
+from mkllm.runtime.errors import Different
 from mkllm.runtime.hardware.variants import VARIANTS
 
 PREFIX = "cpu-"
 CHUNK = 1 << 20
+ORDER, UNDO = "prepack", "restore"
+REFUSED = 1
 SPEAKER = "mkllm-engine: "
 
 
@@ -35,7 +39,7 @@ class Prepacking:
         Raises UnusableModel when the kernel takes these weights as they are, ToolFailed, or OSError for a full disk.
         """
         done, last = 0, {"tensors": 0}
-        with self._engine("prepack", target, offset, size) as engine:
+        with self._engine(ORDER, target, offset, size) as engine:
             for line in engine.stdout or ():
                 last = json.loads(line)
                 progress(last.get("done", done) - done)
@@ -46,7 +50,7 @@ class Prepacking:
 
     def plain(self, target: int, offset: int, size: int) -> Iterator[bytes]:
         """The GGUF again, in pieces."""
-        with self._engine("restore", target, offset, size) as engine:
+        with self._engine(UNDO, target, offset, size) as engine:
             assert engine.stdout is not None
             while piece := os.read(engine.stdout.fileno(), CHUNK):
                 yield piece
@@ -65,10 +69,15 @@ class Prepacking:
         module = self.kit.module(dict(self.kit.backends)[self.kernel])
         environment = {
             **engine_environment(self.kit),
-            "MKLLM_EMBEDDED": f"model.gguf={target}@{offset}:{size}",
+            "MKLLM_EMBEDDED": f"model.gguf={target}@{offset}:{size}{'' if command == ORDER else 'p'}",
             "MKLLM_BACKENDS": f"./{module.name}",  # without its folder, which may have a colon in its name
         }
-        with process.background([self.kit.engine, command], environment, module.parent, (target,)) as engine:
+        with contextlib.ExitStack() as stack:
+            words: list[str | Path] = [self.kit.engine, command]
+            try:
+                engine = stack.enter_context(process.background(words, environment, module.parent, (target,)))
+            except OSError as error:
+                raise ToolFailed(f"the engine {str(words[0])!r} cannot be executed ({error.strerror})") from None
             nonsense = False
             try:
                 yield engine
@@ -76,7 +85,7 @@ class Prepacking:
                 nonsense = True
             _, errors = engine.communicate()
         if engine.returncode or nonsense:
-            raise _failure(self.kernel, engine.returncode, errors)
+            raise _failure(command, self.kernel, engine.returncode, errors)
 
 
 def prepacking(kit: Kit, wanted: str) -> Prepacking:
@@ -104,13 +113,16 @@ def undoing(kit: Kit) -> Prepacking:
     return Prepacking(kit, kit.backends[0][0])
 
 
-def _failure(kernel: str, status: int, errors: str) -> Exception:
+def _failure(command: str, kernel: str, status: int, errors: str) -> Exception:
     lines = [line for line in errors.splitlines() if line.strip()]
     why = lines[-1].removeprefix(SPEAKER) if lines else "it says no JSON"
     if "No space left on device" in why:
         return OSError(errno.ENOSPC, "no space left")
     if status < 0:
         why = f"the engine dies of {signal.Signals(-status).name}"
+    if command == UNDO:
+        text = f"the weights cannot be restored ({why}): copy the file again"
+        return Different(text) if status == REFUSED else ToolFailed(text)
     return ToolFailed(f"the weights cannot be prepacked for {kernel} ({why}): build without --prepack")
 
 

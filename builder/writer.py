@@ -155,6 +155,8 @@ class _Writer:
         while at < end:
             buffer = self._digest.buffer()
             count = os.preadv(self._target, [memoryview(buffer)[: min(CHUNK, end - at)]], at)
+            if not count:
+                raise damaged()
             self._digest.update(buffer, count)
             self._progress(count)
             at += count

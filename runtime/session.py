@@ -150,7 +150,8 @@ class Survey:
     def weights(self) -> Weights:
         """Where the model lies."""
         member = self.artifact.weights
-        return Weights(self.artifact.fileno(), member.offset, member.size)
+        is_packed = self.artifact.manifest.prepacked is not None
+        return Weights(self.artifact.fileno(), member.offset, member.size, is_packed)
 
     @property
     def _is_worth_tuning(self) -> bool:
@@ -209,7 +210,7 @@ def settle(artifact: Artifact, facts: Facts, options: EngineOptions, fitted: Fit
     """What is settled before anything is measured. Repacked weights are a second copy, which needs its room; prepacked
     ones are not."""
     found = open_questions(artifact.manifest, options, fitted, fit_threads(artifact, facts))
-    if artifact.manifest.prepacked and found.repack is None:
+    if artifact.manifest.prepacked and found.repack is not False:
         return replace(found, repack=True, prepacked=True)
     is_tight = facts.memory_total > 0 and facts.memory_available < memory_repacked(artifact, fitted)
     return replace(found, repack=False) if found.repack is None and options.fit and is_tight else found

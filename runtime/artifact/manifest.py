@@ -10,7 +10,7 @@ from mkllm.runtime.errors import NotAnArtifact
 
 FORMAT = 1
 MEMBER = "mkllm/manifest.json"
-WEIGHTS, PREPACKED = "model.gguf", "model.prepacked"
+WEIGHTS, PREPACKED = "model.gguf", "model.pack"
 
 T = TypeVar("T")
 

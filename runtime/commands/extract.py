@@ -30,4 +30,4 @@ def _restored(artifact: Artifact) -> Iterator[bytes]:
     member = artifact.weights
     with a_home() as home:
         placed = Modules(artifact, home).place_backends()
-        yield from restored(placed, Weights(artifact.fileno(), member.offset, member.size), home.frozen)
+        yield from restored(placed, Weights(artifact.fileno(), member.offset, member.size, packed=True), home.frozen)

@@ -23,12 +23,13 @@ class Placed:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the model lies: `length` bytes from `offset` in the open file `descriptor`."""
+    """Where the model lies: `length` bytes from `offset` in the open file `descriptor`; `packed`: prepacked."""
 
     descriptor: int
     offset: int
     length: int
+    packed: bool = False
 
     def as_variable(self, name: str) -> str:
         """The value of MKLLM_EMBEDDED for one member."""
-        return f"{name}={self.descriptor}@{self.offset}:{self.length}"
+        return f"{name}={self.descriptor}@{self.offset}:{self.length}{'p' if self.packed else ''}"

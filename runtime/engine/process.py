@@ -34,7 +34,7 @@ DUMPED = "0x10"  # core(5), coredump_filter: the headers of its files, none of i
 class Status:
     """How far a run has come. `progress` (0 to 1) of reading weights; `ended` is set once it is over.
 
-    `restored`: the weights are prepacked, but not for this kernel, so the plain ones were made of them in memory.
+    `restored`: the weights are prepacked, but not used so, and the plain ones were made of them in memory.
     """
 
     progress: float = 0.0

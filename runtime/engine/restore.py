@@ -6,15 +6,17 @@ from collections.abc import Iterator
 
 from mkllm.runtime.artifact.manifest import WEIGHTS
 from mkllm.runtime.engine.environment import for_placed
+from mkllm.runtime.engine.log import OWN
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.process import how_it_ended
-from mkllm.runtime.errors import EngineUnusable
+from mkllm.runtime.errors import Different, EngineUnusable
 
 CHUNK = 1 << 20
+REFUSED = 1
 
 
 def restored(placed: Placed, weights: Weights, frozen_home: str | None) -> Iterator[bytes]:
-    """The model file in pieces. Raises EngineUnusable, at the end at the latest, when it did not come whole."""
+    """The model file in pieces. Raises Different or EngineUnusable, at the latest at the end, when it is not whole."""
     environment = {
         **for_placed(os.environ, placed, frozen_home),
         "MKLLM_EMBEDDED": weights.as_variable(WEIGHTS),
@@ -40,6 +42,8 @@ def restored(placed: Placed, weights: Weights, frozen_home: str | None) -> Itera
             words = process.stderr.read().decode("utf-8", "replace").strip().splitlines()
         finally:
             process.kill()
+    if process.returncode == REFUSED and words and words[-1].startswith(OWN):
+        raise Different(f"the weights cannot be restored ({words[-1].removeprefix(OWN)}): copy the file again")
     if process.returncode:
         said = f": {words[-1]!r:.200}" if words else ""
         raise EngineUnusable(f"the engine that restored the weights {how_it_ended(process.returncode)}{said}")

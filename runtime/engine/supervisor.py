@@ -22,7 +22,7 @@ NOTICE_SECONDS = 8.0
 MEASURING = "measuring what is fastest on this machine"
 PREPARING = "mapped until they are"
 UNPREPARED = "mapped, since that failed"
-RESTORED = "weights restored in memory, since they were prepacked for another kernel"
+RESTORED = "weights restored in memory, since they are not used as they were prepacked"
 Phase = Literal["loading", "ready", "failed", "stopped"]
 # After a switch the engine before is kept for so long at the least: somebody may be about to connect to it.
 KEPT_SECONDS = 5.0

@@ -22,7 +22,7 @@ from mkllm.runtime.artifact.extract import extract
 from mkllm.runtime.artifact.manifest import PREPACKED, Defaults, Prepacked
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.artifact.verify import verify
-from mkllm.runtime.errors import NoSpace
+from mkllm.runtime.errors import Different, NoSpace
 
 ENGINE = Path(__file__).parent.parent / "runtime" / "fake_engine.py"
 QUIET = Output(True)
@@ -70,7 +70,7 @@ def test_weights_are_ordered_and_come_back(build: Build, kit: Kit, small_gguf: P
         undo = lambda: engine.plain(artifact.fileno(), weights.offset, weights.size)  # noqa: E731
         assert extract(artifact, out=tmp_path / "back", restore=undo).read_bytes() == plain
     with zipfile.ZipFile(made.path) as archive:
-        assert archive.testzip() is None and archive.namelist()[0] == "model.prepacked"
+        assert archive.testzip() is None and archive.namelist()[0] == "model.pack"
 
 
 def undoing_anywhere(kit: Kit) -> Prepacking:
@@ -94,7 +94,8 @@ def test_the_same_bytes_each_time(build: Build) -> None:
         ({"prepack": "garbage"}, ToolFailed, "it says no JSON"),
         ({"in_place": False}, ToolFailed, "does not use the weights that were prepacked for it"),
         ({"restore": "otherwise"}, BuilderFailure, "are not the model's again when undone"),
-        ({"restore": "SIGSEGV"}, ToolFailed, "the engine dies of SIGSEGV"),
+        ({"restore": "SIGSEGV"}, ToolFailed, r"cannot be restored \(the engine dies of SIGSEGV\)"),
+        ({"restore": "damaged"}, Different, r"cannot be restored \(the index is damaged\): copy the file again"),
     ],
 )
 def test_a_failure_leaves_nothing(
@@ -109,6 +110,13 @@ def test_a_failure_leaves_nothing(
     with pytest.raises(failure, match=words):
         build()
     assert not [name for name in os.listdir(tmp_path) if name.startswith((".", "out"))]
+
+
+def test_an_engine_that_cannot_be_executed(build: Build, kit: Kit, tmp_path: Path) -> None:
+    kit.engine.write_text("#!/nowhere/python\n")
+    with pytest.raises(ToolFailed, match="mkllm-engine' cannot be executed"):
+        build()
+    assert not (tmp_path / "out").exists()
 
 
 def test_only_kernels_of_the_kit_that_run_here(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, 
 `slice`), `tokens` (a second, of reading and of writing, 1 by default), `load_seconds`,
 `devices` (what it lists of GPUs, or how it misbehaves when it is to; for all backends, or by backend's file name),
 `prepack` (`nothing` to order, `no space`, `garbage`, or how it misbehaves when it is to), `in_place`, `restore`
-(`otherwise`: other bytes, or how it misbehaves), `restored` (that weights were not used in place),
+(`otherwise`: other bytes, `damaged`, or how it misbehaves), `restored` (that weights were not used in place),
 `deny_term`, `journal` (a file that gets a line for each thing that happens).
 """
 
@@ -71,8 +71,10 @@ def misbehave(how):
 def embedded():
     """Descriptor, offset and length."""
     name, _, place = EMBEDDED.partition("=")
-    assert name == "model.gguf"
-    return [int(number) for number in place.replace("@", ":").split(":")]
+    assert name == "model.gguf" and place.endswith("p") == (
+        sys.argv[1] in ("restore", "in-place") or "restored" in CONFIG
+    )
+    return [int(number) for number in place.rstrip("p").replace("@", ":").split(":")]
 
 
 def load():
@@ -221,6 +223,8 @@ def prepack():
 def restore():
     descriptor, offset, length = embedded()
     how = CONFIG.get("restore", "")
+    if how == "damaged":
+        sys.exit("mkllm-engine: the index is damaged")
     misbehave(how) if how not in ("", "otherwise") else None
     data = inverted(descriptor, offset, length - 5)
     sys.stdout.buffer.write(data[::-1] if how == "otherwise" else data)
@@ -228,6 +232,7 @@ def restore():
 
 def main():
     if sys.argv[1] == "in-place":
+        embedded()
         return print(json.dumps({"in_place": CONFIG.get("in_place", True)}))
     if sys.argv[1] in ("prepack", "restore"):
         return prepack() if sys.argv[1] == "prepack" else restore()

@@ -45,21 +45,23 @@ def test_they_are_used_as_they_lie_unless_the_user_says_otherwise(packed, option
 
 
 @pytest.mark.parametrize("options", [EngineOptions(), EngineOptions(brief=True)])
-def test_the_engine_may_use_the_weights_where_they_lie(here, misbehaviour, options):
+def test_the_engine_may_use_the_weights_where_they_lie(here, misbehaviour, monkeypatch, options):
+    """One engine and no second one, which a model as large as this is said to be would have for its copy."""
+    monkeypatch.setattr("mkllm.runtime.session.LONG_TO_REPACK", 0)
     journal = misbehaviour(restored=False)
     with start_session(options, None, Logging()) as session:
         ready = session.engine.wait_ready(20)
         assert "restored" not in ready.reason
         assert len([line for line in journal.read_text().splitlines() if " start " in line]) == 1
-        words = (session.engine._engine._process.args,)
-    assert not any("--no-repack" in line for line in words)
+        words = session.engine._engine._process.args
+    assert "--no-repack" not in words and "--repack" in words
 
 
 def test_weights_of_another_kernel_are_told(here, misbehaviour):
     misbehaviour(restored=True)
     with start_session(EngineOptions(), None, Logging()) as session:
         ready = session.engine.wait_ready(20)
-    assert ready.reason.endswith("; weights restored in memory, since they were prepacked for another kernel")
+    assert ready.reason.endswith("; weights restored in memory, since they are not used as they were prepacked")
 
 
 def test_the_plain_model_is_extracted(packed, run, tmp_path):
@@ -67,7 +69,7 @@ def test_the_plain_model_is_extracted(packed, run, tmp_path):
     assert done.returncode == 0 and "checked by SHA-256, as it was before it was prepacked" in done.stdout
     data = (tmp_path / "out.gguf").read_bytes()
     assert data[:4] == b"GGUF" and len(data) == 24
-    stored = run(packed, "extract", "model.prepacked", "-o", str(tmp_path / "stored"))
+    stored = run(packed, "extract", "model.pack", "-o", str(tmp_path / "stored"))
     assert stored.returncode == 0 and (tmp_path / "stored").read_bytes() != data
 
 
@@ -76,7 +78,8 @@ def test_the_plain_model_is_extracted(packed, run, tmp_path):
     [
         ("otherwise", 31, "is damaged: 'model.gguf' is not what was built"),
         ("SIGSEGV", 40, "the engine that restored the weights was ended by SIGSEGV"),
-        ("exit 1", 40, "the engine that restored the weights ended with status 1: 'error: told to exit 1'"),
+        ("exit 3", 40, "the engine that restored the weights ended with status 3: 'error: told to exit 3'"),
+        ("damaged", 31, "the weights cannot be restored (the index is damaged): copy the file again"),
     ],
 )
 def test_a_model_that_does_not_come_back(packed, run, tmp_path, misbehaviour, how, code, words):

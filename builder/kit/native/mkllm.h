@@ -4,6 +4,7 @@
 #include "llama.h"
 
 #include <cstdio>
+#include <functional>
 #include <memory>
 
 #include <sys/types.h>
@@ -18,11 +19,12 @@ void                 mkllm_backend_init(void);
 
 using file_ptr = std::unique_ptr<FILE, int (*)(FILE *)>;
 
-// A part of an open file: `length` bytes from `offset`.
+// A part of an open file: `length` bytes from `offset`. `packed`: it is said to hold prepacked weights.
 struct region {
     int   fd;
     off_t offset;
     off_t length;
+    bool  packed = false;
 };
 
 // Where the file "embedded:<name>" lies; null after a complaint (shim.cpp).
@@ -37,7 +39,9 @@ llama_model * mkllm_load_region(const region & r, const char * path, const llama
 // Tells the front how prepacked weights are used: "in place" or "restored" (shim.cpp).
 void mkllm_report_weights(const char * how);
 
-// Processors that this process may use; a container's limit does not matter for work that waits for memory (repack.cpp).
+// Does parts 0 to `count` of some work by all processors that this process may use; a container's limit does not matter for
+// work that waits for memory. Fewer threads do it where no more can be started (repack.cpp).
+void mkllm_by_all_processors(size_t count, const std::function<void(size_t)> & work);
 unsigned mkllm_processors();
 
 // Have repacked weights written by all processors, into huge pages (repack.cpp). To be called once the modules are loaded.

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdint>
 #include <cstring>
 #include <set>
 #include <stdexcept>
@@ -128,9 +129,21 @@ class using_them : public weight_taker {
 public:
     using_them(const prepacked & weights, const region & file, bool lock) : weights_(weights), lock_(lock) {
         const off_t page = sysconf(_SC_PAGESIZE), before = file.offset % page;
-        void * map = mmap(nullptr, (size_t) (file.length + before), PROT_READ, MAP_SHARED, file.fd, file.offset - before);
-        base_ = map == MAP_FAILED ? nullptr : (char *) map + before;
+        size_ = (size_t) (file.length + before);
+        map_  = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, file.offset - before);
+        base_ = map_ == MAP_FAILED ? nullptr : (char *) map_ + before;
+        if (base_) {
+            madvise(map_, size_, MADV_HUGEPAGE);  // a wish
+        }
     }
+
+    ~using_them() override {
+        if (base_ && !is_kept) {
+            munmap(map_, size_);
+        }
+    }
+
+    using_them(const using_them &) = delete;
 
     bool take(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *) override {
         const auto found = weights_.tensors.find(tensor->name);
@@ -152,23 +165,31 @@ public:
         return true;
     }
 
+    bool is_kept = false;
+
     // All that is ordered in the file was taken, so none of it was taken for plain weights.
     bool is_complete() const { return is_right_ && taken_.size() == weights_.tensors.size(); }
 
 private:
     const prepacked &     weights_;
     bool                  lock_, is_right_ = true;
+    void *                map_;
+    size_t                size_;
     char *                base_;
     std::set<std::string> taken_;
 };
 
-// A model that shares the weights of its file: loaded for as long as this process lives.
-model_ptr load_in_place(const region & r, const prepacked & weights, const char * path, const llama_model_params & params) {
+// A model that shares the weights of its file, which stays mapped for as long as this process lives. None when the weights
+// are not ordered as the backend would order them.
+model_ptr load_in_place(const region & r, const prepacked & weights, const char * path, llama_model_params params) {
     const bool lock = params.load_mode == LLAMA_LOAD_MODE_MLOCK || params.load_mode == LLAMA_LOAD_MODE_MMAP_MLOCK;
+    params.check_tensors     = false;  // it would take them for plain ones
+    params.progress_callback = [](float, void *) { return true; };  // until it is clear that this is the load
     using_them them(weights, r, lock);
     const taking now(them);
     model_ptr model = load(r, path, params);
-    if (!them.is_complete()) {
+    them.is_kept = model && them.is_complete();
+    if (!them.is_kept) {
         model.reset();
     }
     return model;
@@ -250,7 +271,36 @@ struct header {
     ggml_context_ptr shapes;
 };
 
-model_ptr load_restored(const prepacked & weights, const char * path, const llama_model_params & params) {
+// Bytes that are free, for this process and for the container that it may run in; all where it is not said.
+uint64_t free_memory() {
+    uint64_t least = UINT64_MAX;
+    if (const std::unique_ptr<FILE, int (*)(FILE *)> facts{ std::fopen("/proc/meminfo", "re"), std::fclose }) {
+        char line[256];
+        unsigned long long kib;
+        while (std::fgets(line, sizeof line, facts.get())) {
+            if (std::sscanf(line, "MemAvailable: %llu kB", &kib) == 1) {
+                least = kib << 10;
+            }
+        }
+    }
+    const auto number = [](const char * path) {
+        const std::unique_ptr<FILE, int (*)(FILE *)> file{ std::fopen(path, "re"), std::fclose };
+        unsigned long long value = UINT64_MAX;
+        return file && std::fscanf(file.get(), "%llu", &value) == 1 ? (uint64_t) value : UINT64_MAX;
+    };
+    const uint64_t limit = number("/sys/fs/cgroup/memory.max"), used = number("/sys/fs/cgroup/memory.current");
+    return limit == UINT64_MAX || used == UINT64_MAX ? least : std::min(least, limit - std::min(limit, used));
+}
+
+// Where there is no room for a second copy in another order, the plain weights are used as they are.
+model_ptr load_restored(const prepacked & weights, const char * path, llama_model_params params) {
+    const uint64_t room = free_memory();
+    if (weights.plain_size > room) {
+        throw std::runtime_error(
+            "the weights are prepacked for other kernels, and to restore them takes " + std::to_string(weights.plain_size >> 20) +
+            " MiB of memory, of which " + std::to_string(room >> 20) + " MiB are free: free some, or build without --prepack");
+    }
+    params.use_extra_bufts = params.use_extra_bufts && weights.plain_size < room / 2;
     const region memory = restored(weights, params);
     model_ptr model = load(memory, path, params);
     if (model) {
@@ -278,7 +328,7 @@ public:
             const taking now(look);
             const model_ptr model = load(file_, MODEL, quiet_params());
             if (!model) {
-                throw std::runtime_error("the model cannot be loaded");
+                throw std::runtime_error("the model cannot be loaded, or this kernel orders weights in more ways than can be stored");
             }
             for (const auto & [name, tensor] : llama_internal_get_tensor_map(model.get())) {
                 if (std::strcmp(ggml_backend_buffer_name(tensor->buffer), REPACK) != 0) {

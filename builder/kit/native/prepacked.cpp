@@ -5,7 +5,6 @@
 #include <cstring>
 #include <exception>
 #include <stdexcept>
-#include <thread>
 
 #include <unistd.h>
 
@@ -13,7 +12,7 @@ namespace {
 
 const char     MAGIC[]     = "MKPACKED";
 const uint32_t VERSION     = 1;
-const size_t   TRAILER     = 8 + 4 + 4 + 8;  // magic, version, length of the index, length of the plain GGUF
+const size_t   TRAILER     = 8 + 4 + 4 + 8 + 4;  // magic, version, length of the index and of the plain GGUF, checksum
 const size_t   PIECE       = 4 << 20;
 const uint32_t MOST_ROWS   = (uint32_t) LAYOUT_ROWS;
 const uint32_t MOST_BLOCK  = 1 << 12;
@@ -50,6 +49,18 @@ private:
     size_t              at_ = 0;
 };
 
+// CRC-32, as zip has it.
+uint32_t checksum(const std::string & data) {
+    uint32_t value = ~0u;
+    for (const unsigned char byte : data) {
+        value ^= byte;
+        for (int i = 0; i < 8; i++) {
+            value = value >> 1 ^ (value & 1 ? 0xedb88320u : 0);
+        }
+    }
+    return ~value;
+}
+
 void expect(bool condition) {
     if (!condition) {
         throw std::runtime_error("the index of the prepacked weights is damaged");
@@ -59,17 +70,15 @@ void expect(bool condition) {
 }  // namespace
 
 std::unique_ptr<prepacked> prepacked::open(const region & file) {
-    std::unique_ptr<prepacked> found(new prepacked(file));
-    if ((uint64_t) file.length < TRAILER) {
+    if (!file.packed) {
         return nullptr;
     }
+    std::unique_ptr<prepacked> found(new prepacked(file));
+    expect((uint64_t) file.length >= TRAILER);
     std::string trailer(TRAILER, '\0');
     found->raw((uint64_t) file.length - TRAILER, TRAILER, trailer.data());
-    if (trailer.compare(0, 8, MAGIC) != 0) {
-        return nullptr;
-    }
     parser parts(trailer);
-    parts.text(8);
+    expect(parts.text(8) == MAGIC);
     if (parts.get<uint32_t>() != VERSION) {
         throw std::runtime_error("the weights were prepacked by a newer mkllm");
     }
@@ -79,6 +88,7 @@ std::unique_ptr<prepacked> prepacked::open(const region & file) {
     expect(length <= packed && found->plain_size <= packed - length);
     std::string index(length, '\0');
     found->raw(packed - length, length, index.data());
+    expect(parts.get<uint32_t>() == checksum(index + trailer.substr(0, TRAILER - 4)));
     found->parse(index);
     return found;
 }
@@ -148,6 +158,7 @@ std::string prepacked::index(uint64_t plain_size, const std::vector<layout> & la
     put(out, VERSION);
     put(out, length);
     put(out, plain_size);
+    put(out, checksum(out));
     return out;
 }
 
@@ -199,29 +210,21 @@ void prepacked::read(uint64_t offset, size_t size, char * out) const {
 }
 
 void prepacked::restore(const std::function<void(const char *, size_t)> & take) const {
-    const size_t number = std::max(1u, mkllm_processors());
+    const size_t number = mkllm_processors();
     std::vector<std::vector<char>> pieces(number, std::vector<char>(PIECE));
     for (uint64_t offset = 0; offset < plain_size;) {
-        std::vector<std::thread>        threads;
         std::vector<size_t>             sizes;
         std::vector<std::exception_ptr> failures(number);
         for (uint64_t at = offset; at < plain_size && sizes.size() < number; at += PIECE) {
             sizes.push_back((size_t) std::min<uint64_t>(PIECE, plain_size - at));
         }
-        const auto work = [&](size_t i) {
+        mkllm_by_all_processors(sizes.size(), [&](size_t i) {
             try {
                 read(offset + i * PIECE, sizes[i], pieces[i].data());
             } catch (...) {
                 failures[i] = std::current_exception();
             }
-        };
-        for (size_t i = 1; i < sizes.size(); i++) {
-            threads.emplace_back(work, i);
-        }
-        work(0);
-        for (std::thread & thread : threads) {
-            thread.join();
-        }
+        });
         for (size_t i = 0; i < sizes.size(); i++) {
             if (failures[i]) {
                 std::rethrow_exception(failures[i]);

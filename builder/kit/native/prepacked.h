@@ -22,7 +22,7 @@ struct prepacked_tensor {
 
 class prepacked {
 public:
-    // None for a plain GGUF. Raises std::runtime_error when the index is damaged, or newer than this program.
+    // None for a file that is said to be plain. Raises std::runtime_error when the index is damaged, or too new.
     static std::unique_ptr<prepacked> open(const region & file);
 
     // The index of tensors ordered, to be written at the end of the file.

@@ -29,6 +29,9 @@ const size_t   HUGE_PAGE = 2 << 20;
 decltype(ggml_backend_buffer_type_i::alloc_buffer) original_alloc = nullptr;
 decltype(ggml_backend_buffer_i::set_tensor)        original_set   = nullptr;
 
+// Of buffers for weights in yet other orders, such as AMX has.
+std::map<ggml_backend_buffer_type_t, decltype(ggml_backend_buffer_type_i::alloc_buffer)> others;
+
 thread_local weight_taker * taker = nullptr;
 
 // Rows `first` to `last` of the tensor, as a tensor of their own.
@@ -91,6 +94,11 @@ ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size)
     return buffer;
 }
 
+// What these hold could not be taken: such a load is given up before any memory is.
+ggml_backend_buffer_t alloc_other(ggml_backend_buffer_type_t type, size_t size) {
+    return taker && size ? nullptr : others.at(type)(type, size);
+}
+
 }  // namespace
 
 taking::taking(weight_taker & t) {
@@ -106,6 +114,27 @@ unsigned mkllm_processors() {
     return sched_getaffinity(0, sizeof set, &set) ? 1 : std::min((unsigned) CPU_COUNT(&set), MOST);
 }
 
+void mkllm_by_all_processors(size_t count, const std::function<void(size_t)> & work) {
+    std::atomic<size_t> next{ 0 };
+    const auto share = [&] {
+        for (size_t i; (i = next.fetch_add(1)) < count;) {
+            work(i);
+        }
+    };
+    std::vector<std::thread> threads;
+    for (size_t i = 1; i < std::min<size_t>(mkllm_processors(), count); i++) {
+        try {
+            threads.emplace_back(share);
+        } catch (const std::system_error &) {
+            break;  // those that there are do it
+        }
+    }
+    share();
+    for (std::thread & thread : threads) {
+        thread.join();
+    }
+}
+
 void mkllm_order(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data) {
     const int64_t rows = ggml_nrows(tensor);
     const size_t  size = ggml_nbytes(tensor);
@@ -113,24 +142,10 @@ void mkllm_order(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void 
         original_set(buffer, tensor, data, 0, size);
         return;
     }
-    std::atomic<int64_t> next{ 0 };
-    const auto work = [&] {
-        for (int64_t first; (first = next.fetch_add(LAYOUT_ROWS)) < rows;) {
-            set_rows(buffer, *tensor, (const char *) data, first, first + LAYOUT_ROWS);
-        }
-    };
-    std::vector<std::thread> threads;
-    for (unsigned i = 1; i < mkllm_processors(); i++) {
-        try {
-            threads.emplace_back(work);
-        } catch (const std::system_error &) {
-            break;  // those that there are do it
-        }
-    }
-    work();
-    for (std::thread & thread : threads) {
-        thread.join();
-    }
+    mkllm_by_all_processors((size_t) (rows / LAYOUT_ROWS), [&](size_t i) {
+        const int64_t first = (int64_t) i * LAYOUT_ROWS;
+        set_rows(buffer, *tensor, (const char *) data, first, first + LAYOUT_ROWS);
+    });
 }
 
 const layout * mkllm_layout(ggml_backend_buffer_t buffer, const ggml_tensor & tensor) {
@@ -161,6 +176,9 @@ void mkllm_quicken_repack() {
         if (std::strcmp(ggml_backend_buft_name(*type), "CPU_REPACK") == 0) {
             original_alloc              = (*type)->iface.alloc_buffer;
             (*type)->iface.alloc_buffer = alloc_buffer;
+        } else {
+            others[*type]               = (*type)->iface.alloc_buffer;
+            (*type)->iface.alloc_buffer = alloc_other;
         }
     }
 }

@@ -119,13 +119,14 @@ void read_embedded(const std::string & value) {
     for (const std::string & entry : split(value, ';')) {
         const size_t equals = entry.rfind('=');
         long long fd, offset, length;
-        char rest;
-        if (equals == std::string::npos || equals == 0 ||
-            std::sscanf(entry.c_str() + equals + 1, "%lld@%lld:%lld%c", &fd, &offset, &length, &rest) != 3 ||
-            offset < 0 || length < 0) {
+        char mark = 0, rest;
+        const int found = equals == std::string::npos || equals == 0 ? 0 :
+            std::sscanf(entry.c_str() + equals + 1, "%lld@%lld:%lld%c%c", &fd, &offset, &length, &mark, &rest);
+        const bool packed = found == 4 && mark == 'p';
+        if ((found != 3 && !packed) || offset < 0 || length < 0) {
             refuse("MKLLM_EMBEDDED holds \"%s\", not name=fd@offset:length", entry.c_str());
         }
-        the().embedded[entry.substr(0, equals)] = { descriptor("MKLLM_EMBEDDED", fd), (off_t) offset, (off_t) length };
+        the().embedded[entry.substr(0, equals)] = { descriptor("MKLLM_EMBEDDED", fd), (off_t) offset, (off_t) length, packed };
     }
 }
 

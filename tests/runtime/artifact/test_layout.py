@@ -8,6 +8,7 @@ import pytest
 
 from mkllm.runtime.artifact import layout
 from mkllm.runtime.artifact.layout import Comment, Entry
+from mkllm.runtime.artifact.manifest import PREPACKED, WEIGHTS
 from mkllm.runtime.errors import NotAnArtifact
 
 MEMBERS = {
@@ -53,9 +54,10 @@ def test_members_lie_where_the_format_promises(boot: int) -> None:
     assert data.index(b"PKG") % 4096 == 0 and data.index(b"PKG") + 3 == data.index(b"PK\x01\x02")
 
 
-def test_the_first_header_fits_behind_every_bootloader() -> None:
+@pytest.mark.parametrize("name", [WEIGHTS, PREPACKED])
+def test_the_first_header_fits_behind_every_bootloader(name: str) -> None:
     for boot in range(1, 65536 * 2, 7):
-        [place] = layout.place(boot, [("model.gguf", 1)])
+        [place] = layout.place(boot, [(name, 1)])
         assert place.data - place.start - 64 <= 65535 - 24
 
 
