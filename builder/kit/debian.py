@@ -1,6 +1,6 @@
 """Pinned files of Debian's source packages, fetched by apt so that its mirrors and proxies serve; knows no package.
 
-Debian's index is not asked: the SHA-256 in pins.toml says what a file must be, wherever it came from.
+Debian's index only says which archive is Debian's: by the SHA-256 in pins.toml a file is known, wherever it came from.
 """
 
 import os
@@ -81,7 +81,12 @@ def _archives(file: SourceFile) -> list[str]:
     lines = run(["apt-get", "indextargets", "--format", "$(ORIGIN) $(REPO_URI)"]).splitlines()
     found = sorted({uri for origin, _, uri in (line.partition(" ") for line in lines) if origin == "Debian"})
     if not found:
-        raise MissingTool(f"apt is set up here without Debian's archive, which has {file.name!r}: {otherwise(file)}")
+        why = (
+            "knows no archive of Debian here: "
+            if lines
+            else "has never looked what there is: run `apt-get update`, or "
+        )
+        raise MissingTool(f"apt, by which {file.name!r} is fetched, {why}{otherwise(file)}")
     return found
 
 

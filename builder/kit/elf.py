@@ -23,6 +23,7 @@ SYSTEM_LIBRARIES = frozenset(
     {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "ld-linux-x86-64.so.2"}
 )
 GLIBC = re.compile(r"GLIBC_([0-9]+(?:\.[0-9]+)*)")
+NEWER = "GLIBC_ABI_"  # of what a loader can do: the first, DT_RELR, came with glibc 2.36
 
 Version = tuple[int, ...]
 
@@ -84,6 +85,8 @@ def check(name: str, elf: Elf, glibc: str, libraries: AbstractSet[str]) -> None:
     if elf.glibc > parse_version(glibc):
         newest = ".".join(map(str, elf.glibc))
         raise ToolFailed(f"{name!r} needs glibc {newest}, but {glibc} is promised: find the call that does")
+    if abilities := sorted(version for version in elf.versions if version.startswith(NEWER)):
+        raise ToolFailed(f"{name!r} needs {abilities[0]}, which glibc {glibc} does not have: link it without that")
     if foreign := sorted(set(elf.needed) - libraries):
         raise ToolFailed(f"{name!r} needs {', '.join(foreign)}, which not every machine has: link without it")
 

@@ -4,10 +4,12 @@ Whoever runs one from a kit has it unpacked into the cache first; a launch of an
 """
 
 import contextlib
+import errno
 import gzip
 import os
 import re
 import tempfile
+import zlib
 from pathlib import Path
 
 from mkllm.builder import cache
@@ -34,12 +36,13 @@ def loadable(path: Path) -> Path:
         return path
     folder = cache.folder("modules") / sha256(path)[:16]
     target = folder / path.stem
-    if not target.exists():
+    if not (target.exists() and target.stat().st_size == _size(path)):
         folder.mkdir(exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=folder)
         try:
             with open(handle, "wb") as file:
-                file.write(gzip.decompress(path.read_bytes()))
+                file.write(_unpacked(path))
+                os.fsync(handle)
             os.chmod(draft, 0o755)
             os.replace(draft, target)
         except BaseException:
@@ -47,3 +50,18 @@ def loadable(path: Path) -> Path:
                 os.unlink(draft)
             raise
     return target
+
+
+def _size(path: Path) -> int:
+    """Of what is in it, as its last bytes say (RFC 1952); -1 for a file that is too short."""
+    data = path.read_bytes()[-4:]
+    return int.from_bytes(data, "little") if len(data) == 4 else -1
+
+
+def _unpacked(path: Path) -> bytes:
+    """Raises OSError for damage too."""
+    with contextlib.suppress(EOFError, zlib.error):
+        data = gzip.decompress(path.read_bytes())
+        if len(data) == _size(path):
+            return data
+    raise OSError(errno.EIO, "it is damaged", str(path))

@@ -62,6 +62,7 @@ STAND_INS = {
     "ctypes/util.py": "def find_library(name):\n    return None\n",
     "pyexpat.py": "ParserCreate = model = errors = None\n",
 }
+LICENSES = ("LICENSE", "Doc/license.rst")  # the second has what came from others, such as dtoa.c and SipHash
 SYSCONFIG = "_sysconfigdata__linux_x86_64-linux-gnu.py"
 
 
@@ -94,6 +95,7 @@ def part(folder: Path | None = None) -> Part:
 
     def build(work: Path, out: Path, report: Report) -> None:
         need_programs()
+        _forget_others(work, inputs)
         report.step("fetching Python's source")
         fetched = {file: fetch(file, folder, report.log) for file in (*python.values(), *zlib.values())}
         try:
@@ -110,6 +112,15 @@ def part(folder: Path | None = None) -> Part:
         "zig": run([zig, "version"]).strip(),
     }
     return Part("python", inputs, build, SECONDS)
+
+
+def _forget_others(work: Path, inputs: Mapping[str, str]) -> None:
+    """What was compiled of other inputs is not gone on with: neither configure nor make would see all that changed."""
+    mark, wanted = work / ".inputs", json.dumps(dict(inputs), sort_keys=True)
+    if not (mark.exists() and mark.read_text() == wanted):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        mark.write_text(wanted)
 
 
 def version() -> str:
@@ -192,9 +203,11 @@ def _compile_zlib(programs: Mapping[str, Path], places: Places, report: Report) 
         return
     objects = [f"{name}.o" for name in ZLIB]
     commands: list[list[str | Path]] = [[programs["cc"], *ZLIB_FLAGS, "-c", f"{name}.c"] for name in ZLIB]
-    commands.append([programs["ar"], "rcs", "libz.a", *objects])
+    commands.append([programs["ar"], "rcs", "new.a", *objects])
+    (places.zlib / "new.a").unlink(missing_ok=True)
     for words in commands:
         run(words, cwd=places.zlib, env=toolchain.environment(), log=report.log)
+    os.replace(places.zlib / "new.a", places.zlib / "libz.a")
 
 
 def _configure(environment: Mapping[str, str], source: Path, report: Report) -> None:
@@ -236,5 +249,6 @@ def _place(places: Places, out: Path) -> None:
         (library / name).write_text(text)
     settings = {"INSTSONAME": library_name(), "LDLIBRARY": library_name(), "Py_ENABLE_SHARED": 1, "Py_DEBUG": 0}
     (library / SYSCONFIG).write_text(f"build_time_vars = {settings!r}\n")
-    shutil.copyfile(source / "LICENSE", library / "LICENSE.txt")
+    texts = [(source / name).read_text("utf-8") for name in LICENSES]
+    (library / "LICENSE.txt").write_text("\n\n".join(texts), "utf-8")
     shutil.copyfile(places.zlib / "LICENSE", library / "LICENSE-zlib.txt")

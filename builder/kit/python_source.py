@@ -12,7 +12,8 @@ from mkllm.builder.kit.pins import pins
 from mkllm.builder.kit.sdist import sha256, unpack
 from mkllm.builder.process import run
 
-# SHA-256 by the processor, before CPython's own loop; and as with OpenSSL's, other threads run while much is hashed.
+# SHA-256 by the processor, before CPython's own loop; and other threads run while much is hashed, as with OpenSSL's.
+# Unlike that it has no lock: with one hash only one thread at a time may do anything, which is so in the runtime.
 EDITS = {
     "Modules/sha256module.c": (
         ('#include "hashlib.h"', '#include "hashlib.h"\n#include "mkllm_sha256.h"'),

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-enum { EXIT_OLD_SYSTEM = 72, PATH = 4096, TEXT = 1024, MOST_HEADERS = 32, NONE = -1 };
+enum { EXIT_OLD_SYSTEM = 72, PATH = 4096, TEXT = 1024, MOST_HEADERS = 32, NONE = -1, NO_FILE = -2, NO_FOLDER = -20 };
 
 #define LOADER "/lib64/ld-linux-x86-64.so.2"
 #define MUSL "/lib/ld-musl-x86_64.so.1"
@@ -242,7 +242,10 @@ static bool exists(const char *path)
 
 static void check_glibc(const char *program, int loader)
 {
+    bool is_absent = loader == NO_FILE || loader == NO_FOLDER;
     int minor = loader >= 0 ? glibc_minor(loader) : NONE;
+    if (loader < 0 && !is_absent)
+        return; /* it is there, and cannot be opened */
     if (minor == NONE && exists(MUSL))
         fail(program, "this system's C library is musl, and this file needs " NEEDED, "",
              ": run it on a system with glibc, or in a container of one");
@@ -290,14 +293,22 @@ static uintptr_t map_loader(int fd, uintptr_t page, uintptr_t *entry)
         char bytes[sizeof(Elf64_Ehdr) + MOST_HEADERS * sizeof(Elf64_Phdr)];
     } start;
     long got = call(__NR_pread64, fd, (long)&start, sizeof start, 0, 0, 0);
-    if (got < (long)sizeof start.header || !is_ours(&start.header) ||
-        start.header.e_phoff + start.header.e_phnum * sizeof(Elf64_Phdr) > (uint64_t)got)
+    long size = call(__NR_lseek, fd, 0, 2 /* the end */, 0, 0, 0);
+    struct view head = {(const unsigned char *)start.bytes, got < 0 ? 0 : (size_t)got};
+    if (got < (long)sizeof start.header || is_error(size) || !is_ours(&start.header) || start.header.e_type != ET_DYN)
         return 0;
-    const Elf64_Phdr *segments = (const Elf64_Phdr *)(start.bytes + start.header.e_phoff);
+    const Elf64_Phdr *segments = at(head, start.header.e_phoff, start.header.e_phnum * sizeof *segments);
     uintptr_t end = 0;
-    for (int i = 0; i < start.header.e_phnum; i++)
-        if (segments[i].p_type == PT_LOAD && segments[i].p_vaddr + segments[i].p_memsz > end)
+    for (int i = 0; segments && i < start.header.e_phnum; i++) {
+        if (segments[i].p_type != PT_LOAD)
+            continue;
+        if (segments[i].p_offset > (uint64_t)size || segments[i].p_filesz > (uint64_t)size - segments[i].p_offset)
+            return 0;
+        if (segments[i].p_vaddr + segments[i].p_memsz > end)
             end = segments[i].p_vaddr + segments[i].p_memsz;
+    }
+    if (!end)
+        return 0;
     uintptr_t base = (uintptr_t)map(0, end, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     for (int i = 0; base && i < start.header.e_phnum; i++)
         if (segments[i].p_type == PT_LOAD && !map_segment(fd, &segments[i], base, page))

@@ -101,7 +101,15 @@ def test_apt_of_another_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
     monkeypatch.setenv("MKLLM_CACHE", str(tmp_path))
     monkeypatch.setattr(debian, "HELPER", tmp_path)
     monkeypatch.setattr(debian, "run", lambda words: "Ubuntu copy:/archive/\n")
-    with pytest.raises(MissingTool, match="without Debian's archive"):
+    with pytest.raises(MissingTool, match="knows no archive of Debian here: get"):
+        fetch(file)
+
+
+def test_apt_that_was_never_updated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: SourceFile) -> None:
+    monkeypatch.setenv("MKLLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(debian, "HELPER", tmp_path)
+    monkeypatch.setattr(debian, "run", lambda words: "")
+    with pytest.raises(MissingTool, match="run `apt-get update`, or get"):
         fetch(file)
 
 

@@ -60,6 +60,18 @@ def test_a_full_disk_leaves_nothing(member: Path, monkeypatch: pytest.MonkeyPatc
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("kept", [slice(0, -9), slice(0, 0), slice(2, None)])
+def test_damage_is_an_error_of_the_file(member: Path, kept: slice) -> None:
+    member.write_bytes(member.read_bytes()[kept])
+    with pytest.raises(OSError):
+        loadable(member)
+
+
+def test_what_a_power_loss_left_is_unpacked_again(member: Path) -> None:
+    loadable(member).write_bytes(b"")
+    assert loadable(member).read_bytes() == MODULE
+
+
 def test_bindings_say_what_they_do_not_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mkllm.builder.kit.bindings.load", lambda *_: None)
     with pytest.raises(NoKit, match="'libggml-cpu-x64.so' of '.*' cannot be unpacked"):

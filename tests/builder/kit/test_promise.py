@@ -45,6 +45,13 @@ def test_a_newer_glibc(parts: list[Path]) -> None:
         promise.check_files(parts)
 
 
+def test_what_only_a_newer_loader_can_do(parts: list[Path]) -> None:
+    relative = make(["libc.so.6"], {"libc.so.6": ["GLIBC_2.2.5", "GLIBC_ABI_DT_RELR"]})
+    (parts[0] / "native" / "libggml.so").write_bytes(relative)
+    with pytest.raises(ToolFailed, match="'native/libggml.so' needs GLIBC_ABI_DT_RELR, which glibc 2.17 does not have"):
+        promise.check_files(parts)
+
+
 def test_a_newer_glibc_inside_the_frozen_runtime(parts: list[Path]) -> None:
     put_pkg(parts[1], NEWER)
     with pytest.raises(ToolFailed, match=r"'runtime.pkg/psutil/_x.so' needs glibc 2.18, but 2.17 is promised"):

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -39,6 +40,7 @@ CPYTHON = {
     "Modules/library.c": "int answer(void) { return 41; }\n",
     "program.c": "int main(void) { return 0; }\n",
     "LICENSE": "of Python\n",
+    "Doc/license.rst": "and of others\n",
     "Lib/os.py": "",
     "Lib/test/test_os.py": "",
     "Lib/ctypes/__init__.py": "import _ctypes\n",
@@ -103,6 +105,7 @@ def test_built(make: Any, folders: SimpleNamespace, silent_report: Report) -> No
         *("os.py", "ctypes", "pyexpat.py", "lib-dynload", "LICENSE.txt", "LICENSE-zlib.txt", python.SYSCONFIG),
     }
     assert (library / "ctypes" / "__init__.py").read_text() == ""
+    assert (library / "LICENSE.txt").read_text() == "of Python\n\n\nand of others\n"
     assert subprocess.run([folders.out / "bin" / "python3.11"]).returncode == 0
     source = folders.work / "source"
     assert "return 42" in (source / "Modules" / "library.c").read_text()
@@ -118,6 +121,19 @@ def test_goes_on_where_it_ended(make: Any, folders: SimpleNamespace, silent_repo
             part.build(folders.work, folders.out, silent_report)
     source = folders.work / "source"
     assert (source / "configured").read_text() == "configured\n" and (source / "compiled").read_text() == "compiled\n"
+
+
+def test_what_is_compiled_of_other_inputs_is_forgotten(
+    make: Any, folders: SimpleNamespace, silent_report: Report
+) -> None:
+    part = make()
+    part.build(folders.work, folders.out, silent_report)
+    (folders.work / "left").touch()
+    (folders.work / ".inputs").write_text("others")
+    shutil.rmtree(folders.out)
+    folders.out.mkdir()
+    part.build(folders.work, folders.out, silent_report)
+    assert not (folders.work / "left").exists() and (folders.out / "bin").exists()
 
 
 def test_a_patch_that_does_not_fit(make: Any, folders: SimpleNamespace, silent_report: Report) -> None:
