@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 from measure import engine_of, free_port, median, report, rss, served
 
+from mkllm.builder.kit.kit import Kit, engine_environment
 from mkllm.builder.kit.store import find_kit
 
 FLAGS = ["--ctx-size", "2048", "--threads", "2", "--parallel", "1"]
@@ -26,10 +27,11 @@ class Sample:
     others_rss: int
 
 
-def direct(engine: Path, model: Path) -> Sample:
-    port = free_port()
+def direct(kit: Kit, model: Path) -> Sample:
+    """Of the kit's engine, with the best of its modules."""
+    port, engine = free_port(), kit.engine
     args = [engine, "serve", "-m", model, "--host", "127.0.0.1", "--port", str(port), *FLAGS, *ENGINE_FLAGS]
-    with served(args, port) as started:
+    with served(args, port, engine_environment(kit)) as started:
         return Sample(started.port_up, started.ready, rss(started.process), 0)
 
 
@@ -46,12 +48,12 @@ def _tree(process: psutil.Process) -> list[psutil.Process]:
 
 
 def main(model: Path, rounds: int) -> None:
-    engine = find_kit("linux-x86_64").path / "members/native/mkllm-engine"
+    kit = find_kit("linux-x86_64")
     with tempfile.TemporaryDirectory(dir=model.parent) as folder:
         artifact = Path(folder) / "artifact"
         subprocess.run(["mkllm", "build", model, "-o", artifact, "-q"], check=True)
-        packed(artifact), direct(engine, model)  # warm: page cache, the artifact's home
-        pairs = [(direct(engine, model), packed(artifact)) for _ in range(rounds)]
+        packed(artifact), direct(kit, model)  # warm: page cache, the artifact's home
+        pairs = [(direct(kit, model), packed(artifact)) for _ in range(rounds)]
     _report(model, pairs)
 
 

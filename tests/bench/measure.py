@@ -9,7 +9,7 @@ import socket
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +36,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def served(args: Sequence[str | Path], port: int) -> Iterator[Started]:
+def served(args: Sequence[str | Path], port: int, env: Mapping[str, str] | None = None) -> Iterator[Started]:
     """Start a server, wait until GET /health says 200, and stop it with SIGTERM at the end."""
-    begun = time.perf_counter()
-    with subprocess.Popen([str(a) for a in args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    begun, null = time.perf_counter(), subprocess.DEVNULL
+    with subprocess.Popen([str(a) for a in args], env=env, stdout=null, stderr=null) as process:
         try:
             port_up = _until(process, port, begun, {200, 503})
             yield Started(port_up, _until(process, port, begun, {200}), psutil.Process(process.pid))

@@ -10,12 +10,13 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from measure import engine_of, free_port, median, report, served
 
+from mkllm.builder.kit.kit import engine_environment
 from mkllm.builder.kit.store import find_kit
 from mkllm.builder.kit.variants import best, host_flags
 
@@ -36,9 +37,9 @@ class Sample:
     mapped: float
 
 
-def sample(words: Sequence[str | Path], engine_words: Sequence[str]) -> Sample:
+def sample(words: Sequence[str | Path], engine_words: Sequence[str], env: Mapping[str, str] | None) -> Sample:
     port = free_port()
-    with served([*words, "--port", str(port), *FLAGS, *engine_words], port) as started:
+    with served([*words, "--port", str(port), *FLAGS, *engine_words], port, env) as started:
         ask(port, 16, 1)
         timings = ask(port, PROMPT, GENERATED)
         engine = started.process if "serve" in words else engine_of(started.process)
@@ -60,7 +61,8 @@ def ask(port: int, prompt: int, generate: int) -> dict[str, float]:
 
 
 def main(model: Path, rounds: int) -> None:
-    engine = find_kit("linux-x86_64").path / "members/native/mkllm-engine"
+    kit = find_kit("linux-x86_64")
+    engine, environment = kit.engine, engine_environment(kit)
     with tempfile.TemporaryDirectory(dir=model.parent) as folder:
         plain, packed = Path(folder) / "plain", Path(folder) / "packed"
         subprocess.run(["mkllm", "build", model, "-o", plain, "-q"], check=True)
@@ -76,7 +78,7 @@ def main(model: Path, rounds: int) -> None:
         found: dict[str, list[Sample]] = {name: [] for name in names}
         for turn in range(rounds + 1):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                once = sample(*contestants[name])
+                once = sample(*contestants[name], environment if name == "llama-server" else None)
                 found[name] += [once] if turn else []
     _report(model, found, rounds)
 
@@ -91,7 +93,8 @@ def _report(model: Path, found: dict[str, list[Sample]], rounds: int) -> None:
 
     text = (
         f"Page cache warm, medians of {rounds} rounds in turn. Ready: from the start until /health says so. A prompt "
-        f"of {PROMPT} tokens, then {GENERATED} generated, by the engine's own timings. Prepacked for {KERNEL}."
+        f"of {PROMPT} tokens, then {GENERATED} generated, by the engine's own timings. Prepacked for {KERNEL}. "
+        "What is mapped twice, by llama.cpp and for the ordered weights, is counted twice, and is in memory once."
     )
     report(f"prepack-{model.stem}", f"Prepacked weights of {model.stem}", text, COLUMNS, [row(name) for name in found])
 

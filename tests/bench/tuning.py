@@ -17,6 +17,7 @@ from pathlib import Path
 
 from measure import median, report
 
+from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import find_kit
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.engine.measure import Bench, Laboratory
@@ -32,13 +33,13 @@ COLUMNS = ["", "prompt", "generation", "turn", "of the best"]
 
 
 @dataclass(frozen=True)
-class Kit:
-    """The engine and its modules where the kit has them."""
+class InKit:
+    """The engine where the kit has it, and its modules."""
 
-    folder: Path
+    kit: Kit
 
     def place(self, choice: Choice) -> Placed:
-        return Placed(self.folder / "mkllm-engine", (self.folder / Path(choice.backend.member).name,))
+        return Placed(self.kit.engine, (self.kit.module(choice.backend.member),))
 
 
 def contestants(tuning: Tuning, choices: Sequence[Choice], threads: int, cpus: int) -> dict[str, Settings]:
@@ -53,13 +54,11 @@ def contestants(tuning: Tuning, choices: Sequence[Choice], threads: int, cpus: i
 
 
 def measured(model: Path, rounds: int, kernels: int) -> tuple[Tuning, dict[str, list[Trial]]]:
-    facts, folder = probe(), find_kit("linux-x86_64").path / "members" / "native"
-    backends = [
-        Backend(f"cpu-{path.stem.removeprefix('libggml-cpu-')}", path.name) for path in folder.glob("libggml-cpu-*")
-    ]
+    facts, kit = probe(), find_kit("linux-x86_64")
+    backends = [Backend(name, member) for name, member in kit.backends if name.startswith("cpu-")]
     choices = rank(facts, backends).choices[:kernels]
     descriptor = os.open(model, os.O_RDONLY)
-    laboratory = Laboratory(Kit(folder), Weights(descriptor, 0, model.stat().st_size), None)
+    laboratory = Laboratory(InKit(kit), Weights(descriptor, 0, model.stat().st_size), None)
     warm(model)
     tuning = tune(rank(facts, backends).choices, Settled(facts.threads), facts, laboratory, "quick")
     entries = contestants(tuning, choices, facts.threads, facts.cpus)
