@@ -184,7 +184,9 @@ def test_the_environment_tells_the_compiler_nothing(monkeypatch: pytest.MonkeyPa
 
 
 def test_only_this_module_may_need_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needing = type("Elf", (), {"glibc": (2, 17), "needed": ("libc.so.6", "libggml-base.so", cuda.DRIVER)})
+    needing = type(
+        "Elf", (), {"glibc": (2, 17), "versions": frozenset(), "needed": ("libc.so.6", "libggml-base.so", cuda.DRIVER)}
+    )
     monkeypatch.setattr("mkllm.builder.kit.elf.read_elf", lambda path: needing)
     require(tmp_path / cuda.MODULE, "2.17", cuda.LIBRARIES)
     with pytest.raises(ToolFailed, match="needs libcuda.so.1, which not every machine has"):
@@ -193,7 +195,9 @@ def test_only_this_module_may_need_the_driver(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("library", ["libcublas.so.13", "libcudart.so.13", "libstdc++.so.6"])
 def test_what_a_machine_need_not_have(library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needing = type("Elf", (), {"glibc": (2, 17), "needed": ("libc.so.6", cuda.DRIVER, library)})
+    needing = type(
+        "Elf", (), {"glibc": (2, 17), "versions": frozenset(), "needed": ("libc.so.6", cuda.DRIVER, library)}
+    )
     monkeypatch.setattr("mkllm.builder.kit.elf.read_elf", lambda path: needing)
     with pytest.raises(ToolFailed, match=f"needs {library}".replace("+", r"\+")):
         require(tmp_path / cuda.MODULE, "2.17", cuda.LIBRARIES)

@@ -1,6 +1,7 @@
 """The Python part on a source like CPython's that is compiled in no time; the true one is built by the kit."""
 
 import errno
+import gzip
 import io
 import shutil
 import subprocess
@@ -60,11 +61,14 @@ ZLIB = {"LICENSE": "of zlib\n", **{f"{name}.c": f"int {name};\n" for name in pyt
 
 
 def put(path: Path, top: str, files: dict[str, str]) -> SourceFile:
-    with tarfile.open(path, "w:gz") as archive:
+    """The same bytes at any time."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, text in files.items():
             entry = tarfile.TarInfo(f"{top}/{name}")
             entry.size, entry.mode = len(text.encode()), 0o755
             archive.addfile(entry, io.BytesIO(text.encode()))
+    path.write_bytes(gzip.compress(packed.getvalue(), mtime=0))
     return SourceFile(f"pool/{path.name}", sha256(path))
 
 

@@ -125,7 +125,11 @@ def test_disk_full(sdist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_only_this_module_may_need_the_loader_of_vulkan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needing = type("Elf", (), {"glibc": (2, 17), "needed": ("libc.so.6", "libggml-base.so", vulkan.LOADER)})
+    needing = type(
+        "Elf",
+        (),
+        {"glibc": (2, 17), "versions": frozenset(), "needed": ("libc.so.6", "libggml-base.so", vulkan.LOADER)},
+    )
     monkeypatch.setattr("mkllm.builder.kit.elf.read_elf", lambda path: needing)
     require(tmp_path / vulkan.MODULE, "2.17", vulkan.LIBRARIES)
     with pytest.raises(ToolFailed, match="needs libvulkan.so.1, which not every machine has"):
