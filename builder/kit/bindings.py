@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 from mkllm.builder.errors import NoKit, PermissionFailure
-from mkllm.builder.kit.packed import SUFFIX, loadable
+from mkllm.builder.kit.packed import loadable
+from mkllm.runtime.artifact.packed import SUFFIX
 
 PACKAGE = "llama_cpp"
 VARIABLE = "LLAMA_CPP_LIB_PATH"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mkllm.builder import cache
 from mkllm.builder.kit.sdist import sha256
+from mkllm.runtime.artifact.packed import SUFFIX, unpacked_size
 
-SUFFIX = ".gz"
 PACKED = re.compile(r"native/libggml-cpu-.+\.so")
 
 
@@ -53,9 +53,10 @@ def loadable(path: Path) -> Path:
 
 
 def _size(path: Path) -> int:
-    """Of what is in it, as its last bytes say (RFC 1952); -1 for a file that is too short."""
-    data = path.read_bytes()[-4:]
-    return int.from_bytes(data, "little") if len(data) == 4 else -1
+    """Of what is in it; -1 for a file that is too short."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4))
+        return unpacked_size(file.read())
 
 
 def _unpacked(path: Path) -> bytes:

@@ -8,13 +8,13 @@ import errno
 import fcntl
 import hashlib
 import os
-import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from mkllm.runtime.artifact.manifest import Backend
+from mkllm.runtime.artifact.packed import SUFFIX, unpacked_size
 from mkllm.runtime.artifact.reader import Artifact
 from mkllm.runtime.engine.placed import Placed
 from mkllm.runtime.errors import NoSpace, NotAnArtifact, PermissionFailure, RuntimeFailure
@@ -22,7 +22,6 @@ from mkllm.runtime.hardware.rank import Choice
 from mkllm.runtime.home import Home
 
 CHUNK = 1 << 20
-PACKED = ".gz"  # what a member's name ends with that is compressed: of the CPU variants one is used, so they all are
 GZIP = 31  # zlib's word for that format
 MFD_EXEC = 0x10
 
@@ -55,7 +54,7 @@ class Modules:
 
     def _member(self, name: str) -> Path:
         """One member in the folder, written unless it is there with the right size."""
-        path = self._folder / os.path.basename(name).removesuffix(PACKED)
+        path = self._folder / os.path.basename(name).removesuffix(SUFFIX)
         if self._memory:
             return self._in_memory(name, path)
         size = self._size(name)
@@ -64,12 +63,11 @@ class Modules:
         return path
 
     def _size(self, name: str) -> int:
-        """Of the file that the member becomes; a compressed one ends with that number."""
+        """Of the file that the member becomes."""
         member = self._artifact.member(name)
-        if not name.endswith(PACKED):
+        if not name.endswith(SUFFIX):
             return member.size
-        end = os.pread(self._artifact.fileno(), 4, member.offset + member.size - 4)
-        return int(struct.unpack("<I", end)[0]) if len(end) == 4 else -1
+        return unpacked_size(os.pread(self._artifact.fileno(), 4, member.offset + member.size - 4))
 
     def _write(self, name: str, path: Path) -> None:
         """Under a temporary name, then renamed: another launch may do the same at the same time."""
@@ -100,7 +98,7 @@ class Modules:
         """Write a member's bytes, unpacked, checking the member by its SHA-256 on the way."""
         member = self._artifact.member(name)
         total = hashlib.sha256()
-        unpacker = zlib.decompressobj(wbits=GZIP) if name.endswith(PACKED) else None
+        unpacker = zlib.decompressobj(wbits=GZIP) if name.endswith(SUFFIX) else None
         damaged = NotAnArtifact(f"{self._artifact.path!r} is damaged ({name!r} is not what was built): copy it again")
         for data in self._chunks(member.offset, member.size):
             total.update(data)
