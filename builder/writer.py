@@ -14,7 +14,7 @@ from mkllm.builder.model.weights import Span, Weights
 from mkllm.builder.prepack import Prepacking, damaged
 from mkllm.runtime.artifact import layout
 from mkllm.runtime.artifact.copy import Copier, SourceFailure, write_at
-from mkllm.runtime.artifact.digest import CHUNK, Digest
+from mkllm.runtime.artifact.digest import Digest
 from mkllm.runtime.artifact.draft import draft
 from mkllm.runtime.artifact.layout import Comment, Entry, Place
 from mkllm.runtime.artifact.manifest import MEMBER, PREPACKED, WEIGHTS, Blob, Manifest, Member
@@ -93,7 +93,9 @@ class _Writer:
         name, size, sha256 = WEIGHTS, weights.size, origin
         if self._prepacking:
             name, size = PREPACKED, self._prepack(self._prepacking, at, weights.size, origin)
-            sha256, crc = self._hash(at, size)
+            if not self._digest.read(self._target, at, size, self._progress):
+                raise damaged()
+            sha256, crc = self._digest.finish()
         places = _places(self._kit, name, size)
         members = (self._finish(places[0], sha256, crc), *(self._member(place) for place in places[1:]))
         pkg = Blob(self._kit.files["runtime.pkg"].size, self._kit.files["runtime.pkg"].sha256)
@@ -148,19 +150,6 @@ class _Writer:
         if plain.hexdigest() != origin:
             raise damaged()
         return ordered
-
-    def _hash(self, at: int, size: int) -> tuple[str, int]:
-        """Hashes of what is in the file already."""
-        end = at + size
-        while at < end:
-            buffer = self._digest.buffer()
-            count = os.preadv(self._target, [memoryview(buffer)[: min(CHUNK, end - at)]], at)
-            if not count:
-                raise damaged()
-            self._digest.update(buffer, count)
-            self._progress(count)
-            at += count
-        return self._digest.finish()
 
     def _span(self, span: Span, at: int, copy: Callable[[int, int, int, int], None]) -> None:
         with _closing(span.open()) as source:

@@ -1,7 +1,9 @@
 """SHA-256 and CRC-32 of a stream in one pass, each in a thread of its own; knows no file."""
 
 import hashlib
+import os
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 try:
@@ -44,6 +46,22 @@ class Digest:
         sha = self._sha_thread.submit(self._sha.update, view)
         crc = self._crc_thread.submit(self._add_crc, view)
         self._busy.append((buffer, sha, crc))
+
+    def read(self, descriptor: int, at: int, size: int, progress: Callable[[int], None]) -> bool:
+        """Hash `size` bytes from offset `at` of an open file; `progress` is told how many at a time.
+
+        False when the file is shorter: then what it has was hashed.
+        """
+        end = at + size
+        while at < end:
+            buffer = self.buffer()
+            count = os.preadv(descriptor, [memoryview(buffer)[: min(CHUNK, end - at)]], at)
+            if not count:
+                return False
+            self.update(buffer, count)
+            progress(count)
+            at += count
+        return True
 
     def finish(self) -> tuple[str, int]:
         """SHA-256 (hex) and CRC-32 of everything since the start or the last `finish`."""

@@ -1,11 +1,10 @@
 """Compares every byte of an artifact with what its manifest, directory and format promise."""
 
-import os
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 from mkllm.runtime.artifact import layout
-from mkllm.runtime.artifact.digest import CHUNK, Digest
+from mkllm.runtime.artifact.digest import Digest
 from mkllm.runtime.artifact.manifest import MEMBER
 from mkllm.runtime.artifact.reader import Artifact, read_at
 
@@ -84,20 +83,10 @@ def _look(
         data = read_at(artifact.fileno(), part.offset, len(part.data))
         progress(len(data))
         return None if data == part.data else Difference(part.part, part.offset + _first(data, part.data), 1, True)
-    sha256, crc = _hash(artifact, part, digest, progress)
+    digest.read(artifact.fileno(), part.offset, part.size, progress)
+    sha256, crc = digest.finish()
     same = part.sha256 in (None, sha256) and part.crc in (None, crc) and _is_canonical(artifact, part)
     return None if same else Difference(part.part, part.offset, part.size, False)
-
-
-def _hash(artifact: Artifact, part: Hashed, digest: Digest, progress: Callable[[int], None]) -> tuple[str, int]:
-    at, end = part.offset, part.offset + part.size
-    while at < end:
-        buffer = digest.buffer()
-        count = os.preadv(artifact.fileno(), [memoryview(buffer)[: min(CHUNK, end - at)]], at)
-        digest.update(buffer, count)
-        progress(count)
-        at = at + count if count else end
-    return digest.finish()
 
 
 def _is_canonical(artifact: Artifact, part: Hashed) -> bool:
