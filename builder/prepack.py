@@ -15,9 +15,7 @@ import click
 from mkllm.builder import process
 from mkllm.builder.errors import BuilderFailure, ToolFailed, UnusableModel
 from mkllm.builder.kit.kit import Kit, engine_environment
-from mkllm.builder.kit.variants import host_flags
 from mkllm.runtime.errors import Different
-from mkllm.runtime.hardware.variants import VARIANTS
 
 PREFIX = "cpu-"
 CHUNK = 1 << 20
@@ -92,10 +90,7 @@ def prepacking(kit: Kit, wanted: str) -> Prepacking:
     """The kernel of that name. Raises click.BadParameter when the kit has none, or it does not run here."""
     kernels = {name for name, _ in kit.backends if name.startswith(PREFIX)}
     kernel = PREFIX + wanted.removeprefix(PREFIX)
-    flags = host_flags()
-    here = (
-        [row.name for row in VARIANTS if row.name in kernels and flags.issuperset(row.needs)] if kit.runs_here else []
-    )
+    here = kit.kernels_here() if kit.runs_here else []
     choices = ", ".join(here) or "none: build without --prepack"
     if kernel not in kernels:
         raise _wrong(f"the kit has no kernel {wanted!r}; those that run on this machine: {choices}")

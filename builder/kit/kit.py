@@ -57,6 +57,11 @@ class Kit:
         """Whether its engine is for this system: kits of other systems have no bindings."""
         return (self.path / "bindings").is_dir()
 
+    def kernels_here(self) -> list[str]:
+        """Names of the CPU variants that this machine's CPU can run, best first; of a kit for this system."""
+        held, flags = dict(self.backends), host_flags()
+        return [row.name for row in VARIANTS if row.name in held and flags.issuperset(row.needs)]
+
     @property
     def engine(self) -> Path:
         """The engine's program."""
@@ -114,11 +119,10 @@ def engine_environment(kit: Kit) -> dict[str, str]:
     It is to load its best CPU variant, and none of the drivers of this machine's GPUs, which have no say in a build.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "MKLLM_"))}
-    modules, flags = dict(kit.backends), host_flags()
-    usable = (modules[row.name] for row in VARIANTS if row.name in modules and flags.issuperset(row.needs))
+    usable = kit.kernels_here()
     path = ""
     with contextlib.suppress(OSError, PermissionFailure):  # without a cache nothing is loaded, and estimates have to do
-        path = str(kit.module(next(usable, "")))
+        path = str(kit.module(dict(kit.backends)[usable[0]])) if usable else ""
     # A colon would be taken for the end of a path: then the engine looks for modules by itself.
     return {**kept, "MKLLM_BACKENDS": path} if path.endswith(".so") and ":" not in path else kept
 

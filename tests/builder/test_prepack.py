@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import pytest
 
-from mkllm.builder import prepack
 from mkllm.builder.build import Made, Request, make
 from mkllm.builder.cli import main
 from mkllm.builder.errors import BuilderFailure, ToolFailed, UnusableModel
+from mkllm.builder.kit import kit as kits
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.model.reference import resolve
 from mkllm.builder.prepack import Prepacking, prepacking, undoing
@@ -120,7 +120,7 @@ def test_an_engine_that_cannot_be_executed(build: Build, kit: Kit, tmp_path: Pat
 
 
 def test_only_kernels_of_the_kit_that_run_here(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepack, "host_flags", lambda: frozenset({"sse4_2"}))
+    monkeypatch.setattr(kits, "host_flags", lambda: frozenset({"sse4_2"}))
     monkeypatch.setattr(Kit, "runs_here", True)
     assert prepacking(kit, "x64") == prepacking(kit, "cpu-x64") == Prepacking(kit, "cpu-x64")
     with pytest.raises(click.BadParameter, match=r"no kernel 'nehalem'; those that run on this machine: cpu-x64$"):
