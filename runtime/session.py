@@ -149,9 +149,7 @@ class Survey:
     @property
     def weights(self) -> Weights:
         """Where the model lies."""
-        member = self.artifact.weights
-        is_packed = self.artifact.manifest.prepacked is not None
-        return Weights(self.artifact.fileno(), member.offset, member.size, is_packed)
+        return weights_of(self.artifact)
 
     @property
     def _is_worth_tuning(self) -> bool:
@@ -172,6 +170,12 @@ class Survey:
         from mkllm.runtime.engine.measure import Laboratory
 
         return Laboratory(Modules(self.artifact, self.home), self.weights, self.home.frozen)
+
+
+def weights_of(artifact: Artifact) -> Weights:
+    """Where the model lies."""
+    member = artifact.weights
+    return Weights(artifact.fileno(), member.offset, member.size, artifact.manifest.prepacked is not None)
 
 
 def survey(artifact: Artifact, home: Home, options: EngineOptions, kernel: str | None) -> Survey:

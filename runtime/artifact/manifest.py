@@ -154,6 +154,11 @@ class Manifest:
     prepacked: Prepacked | None = None
     format: int = FORMAT
 
+    @property
+    def weights(self) -> Member:
+        """The member that the model's weights lie in; of every manifest that was read from an artifact it is there."""
+        return next(member for member in self.members if member.name == self.model.member)
+
     def member(self, name: str) -> Member | None:
         """The member of that name, or None."""
         return next((m for m in self.members if m.name == name), None)

@@ -53,7 +53,7 @@ class Artifact:
     @property
     def weights(self) -> Member:
         """The member that the model's weights lie in."""
-        return self.member(self.manifest.model.member)
+        return self.manifest.weights
 
     def read(self, name: str) -> bytes:
         """All bytes of a member, checked by their SHA-256. Raises Different when they are not those that were built."""

@@ -94,13 +94,19 @@ def runners_of(found: Survey, chosen: Settings, everything: bool) -> tuple[tuple
     choices = {choice.name: choice for choice in found.ranking.choices}
     if not everything:
         return (Runner(choices[chosen.kernel], chosen),), ()
-    prepacked = found.settled.prepacked
-    tight = 0 < found.facts.memory_available < memory_repacked(found.artifact, found.fit) and not prepacked
-    modes = (True,) if prepacked else (False,) if tight else (False, True)
-    needed = size(memory_repacked(found.artifact, found.fit))
-    notes = (f"Repacked weights are left out: they need {needed} of free memory.",) if tight else ()
+    modes, notes = _layouts(found)
     settings = [replace(chosen, kernel=name, repack=repack) for name in choices for repack in modes]
     return tuple(Runner(choices[one.kernel], one) for one in settings), notes
+
+
+def _layouts(found: Survey) -> tuple[tuple[bool, ...], tuple[str, ...]]:
+    """Whether weights are repacked, in each way that they can be measured here; and notes."""
+    if found.settled.prepacked:
+        return (True,), ()
+    needed = memory_repacked(found.artifact, found.fit)
+    if 0 < found.facts.memory_available < needed:
+        return (False,), (f"Repacked weights are left out: they need {size(needed)} of free memory.",)
+    return (False, True), ()
 
 
 def _measured(found: Survey, wanted: Wanted, course: Course) -> Speeds:

@@ -23,11 +23,9 @@ def run(path: str, member: str, output: str | None, force: bool) -> int:
 def _restored(artifact: Artifact) -> Iterator[bytes]:
     """Only this takes the engine, and a place for it."""
     from mkllm.runtime.engine.modules import Modules
-    from mkllm.runtime.engine.placed import Weights
     from mkllm.runtime.engine.restore import restored
-    from mkllm.runtime.session import a_home
+    from mkllm.runtime.session import a_home, weights_of
 
-    member = artifact.weights
     with a_home() as home:
         placed = Modules(artifact, home).place_backends()
-        yield from restored(placed, Weights(artifact.fileno(), member.offset, member.size, packed=True), home.frozen)
+        yield from restored(placed, weights_of(artifact), home.frozen)

@@ -83,7 +83,7 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
     """For people: name and value of every line."""
     manifest, facts, ranking = seen.manifest, seen.facts, seen.ranking
     model, source = manifest.model, manifest.provenance
-    weights = next(member.size for member in manifest.members if member.name == model.member)
+    weights = manifest.weights.size
     yield "file", f"{size(seen.size)}, {manifest.created_by}, {manifest.target}, kit {manifest.kit.id}"
     yield "model", f"{manifest.name}: {model.title or model.architecture}"
     yield "", f"{model.architecture}, {model.parameters:,} parameters, {model.quantization}, {size(weights)}"
