@@ -159,6 +159,18 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
+def become(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path]:
+    """`become(artifact)`: it is this program's own file, and temporary folders are in the test's, which is returned."""
+
+    def becoming(artifact: Path) -> Path:
+        monkeypatch.setenv("MKLLM_ARTIFACT", str(artifact))
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        return tmp_path
+
+    return becoming
+
+
+@pytest.fixture
 def misbehaviour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """`misbehaviour(start={…}, …)` tells the fake engines to come what to do; the path is their journal."""
 

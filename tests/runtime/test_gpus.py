@@ -22,11 +22,8 @@ def gpu_artifact(build_fake, tmp_path_factory):
 
 
 @pytest.fixture
-def here(gpu_artifact, played, tmp_path, monkeypatch):
-    """The fake artifact is this program's own file, and temporary folders are this test's."""
-    monkeypatch.setenv("MKLLM_ARTIFACT", str(gpu_artifact))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
+def here(gpu_artifact, played, become):
+    return become(gpu_artifact)
 
 
 def launched(kernel=None, **options):

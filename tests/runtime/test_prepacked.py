@@ -22,11 +22,8 @@ def packed(build_fake, tmp_path_factory):
 
 
 @pytest.fixture
-def here(packed, played, tmp_path, monkeypatch):
-    """It is this program's own file, and temporary folders are this test's."""
-    monkeypatch.setenv("MKLLM_ARTIFACT", str(packed))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
+def here(packed, played, become):
+    return become(packed)
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,8 @@ def test_context_that_is_in_force(build_fake, tmp_path):
 
 
 @pytest.fixture
-def here(fake_artifact, played, tmp_path, monkeypatch):
-    """The fake artifact is this program's own file, and temporary folders are this test's."""
-    monkeypatch.setenv("MKLLM_ARTIFACT", str(fake_artifact))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
+def here(fake_artifact, played, become):
+    return become(fake_artifact)
 
 
 def test_everything_is_gone_when_it_ends(here):

@@ -97,19 +97,21 @@ def test_a_machine_without_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
         fetch(file)
 
 
-def test_apt_of_another_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: SourceFile) -> None:
+@pytest.mark.parametrize(
+    ("archives", "sentence"),
+    [
+        ("Ubuntu copy:/archive/\n", "knows no archive of Debian here: get"),
+        ("", "run `apt-get update`, or get"),
+    ],
+    ids=["another system", "never updated"],
+)
+def test_apt_without_an_archive_of_debian(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: SourceFile, archives: str, sentence: str
+) -> None:
     monkeypatch.setenv("MKLLM_CACHE", str(tmp_path))
     monkeypatch.setattr(debian, "HELPER", tmp_path)
-    monkeypatch.setattr(debian, "run", lambda words: "Ubuntu copy:/archive/\n")
-    with pytest.raises(MissingTool, match="knows no archive of Debian here: get"):
-        fetch(file)
-
-
-def test_apt_that_was_never_updated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: SourceFile) -> None:
-    monkeypatch.setenv("MKLLM_CACHE", str(tmp_path))
-    monkeypatch.setattr(debian, "HELPER", tmp_path)
-    monkeypatch.setattr(debian, "run", lambda words: "")
-    with pytest.raises(MissingTool, match="run `apt-get update`, or get"):
+    monkeypatch.setattr(debian, "run", lambda words: archives)
+    with pytest.raises(MissingTool, match=sentence):
         fetch(file)
 
 
