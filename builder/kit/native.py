@@ -29,6 +29,8 @@ PROJECT_FILES = (
     "layout.h",
     "main.cpp",
     "measure.cpp",
+    "memory.cpp",
+    "memory.h",
     "mkllm.h",
     "prepack.cpp",
     "prepacked.cpp",
@@ -38,6 +40,7 @@ PROJECT_FILES = (
     "sgemm_quants.cpp",
     "shim.cpp",
     "slice.cpp",
+    "start.cpp",
     "waiting.h",
 )
 ENGINE = "mkllm-engine"

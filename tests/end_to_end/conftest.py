@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -48,6 +49,15 @@ class Server:
         with contextlib.closing(connection):
             connection.request("GET", "/health")
             return connection.getresponse().status
+
+    def ask(self, text: str) -> str:
+        """The beginning of the answer to one message."""
+        body = json.dumps({"messages": [{"role": "user", "content": text}], "max_tokens": 8})
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+            answer = json.load(connection.getresponse())
+        return str(answer["choices"][0]["message"]["content"])
 
     def wait_ready(self, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
