@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,15 +36,15 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Part(name, {"version glslc": "2031.4"} if modules else {}, make, 1.0)
 
     monkeypatch.setattr(build, "fetch", lambda sdist, log: Path(sdist.filename))
-    monkeypatch.setattr(build.native, "part", lambda variants, sdist: writing(variants, calls))
-    monkeypatch.setattr(build.vulkan, "part", lambda sdist: empty("vulkan", "libggml-vulkan.so"))
-    monkeypatch.setattr(build.cuda, "part", lambda sdist, names: empty(f"cuda for {names}", "libggml-cuda.so"))
+    monkeypatch.setattr(build.native, "part", lambda target, variants, sdist: writing(variants, calls))
+    monkeypatch.setattr(build.vulkan, "part", lambda target, sdist: empty("vulkan", "libggml-vulkan.so"))
+    monkeypatch.setattr(build.cuda, "part", lambda target, sdist, names: empty(f"cuda for {names}", "libggml-cuda.so"))
     monkeypatch.setattr(build.web, "part", lambda sdist: empty("web"))
-    monkeypatch.setattr(build.bootloader, "part", lambda sdist: empty("bootloader"))
-    monkeypatch.setattr(build.python, "part", lambda folder: empty("python"))
-    monkeypatch.setattr(build.runtime_pkg, "part", lambda python: empty("runtime"))
+    monkeypatch.setattr(build.bootloader, "part", lambda target, sdist: empty("bootloader"))
+    monkeypatch.setattr(build.python, "part", lambda target, folder: empty("python"))
+    monkeypatch.setattr(build.runtime_pkg, "part", lambda target, python: replace(empty("runtime"), needs=(python,)))
     monkeypatch.setattr(build.runtime_pkg, "glibc_of", lambda path: "2.35")
-    monkeypatch.setattr(build.promise, "check_files", lambda folders: None)
+    monkeypatch.setattr(build.promise, "check_files", lambda target, folders: None)
     return calls
 
 
@@ -57,7 +58,7 @@ def mkllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_build_list_and_show(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert mkllm("build") == 0
-    assert built == ["python", "all", "web", "bootloader", "runtime"]
+    assert built == ["all", "web", "bootloader", "python", "runtime"]
     kit = capfd.readouterr().out.split()[1]
     assert mkllm("build", "--variants", "host") == 0
     current = capfd.readouterr().out.split()[1]
@@ -76,7 +77,7 @@ def test_build_list_and_show(built: list[str], mkllm: Run, capfd: pytest.Capture
 def test_a_kit_with_another_backend(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert mkllm("build") == 0
     assert mkllm("build", "--backends", "vulkan") == 0
-    assert built == ["python", "all", "web", "bootloader", "runtime", "vulkan"]
+    assert built == ["all", "web", "bootloader", "python", "runtime", "vulkan"]
     capfd.readouterr()
     assert mkllm("show", "--json") == 0
     shown = json.loads(capfd.readouterr().out)
@@ -88,7 +89,7 @@ def test_a_kit_with_another_backend(built: list[str], mkllm: Run, capfd: pytest.
 
 def test_a_kit_with_two_more_backends(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert mkllm("build", "--backends", "vulkan,cuda", "--cuda-architectures", "75-real") == 0
-    assert built == ["python", "all", "cuda for 75-real", "vulkan", "web", "bootloader", "runtime"]
+    assert built == ["all", "cuda for 75-real", "vulkan", "web", "bootloader", "python", "runtime"]
     capfd.readouterr()
     assert mkllm("show", "--json") == 0
     assert {"cuda", "vulkan"} <= set(json.loads(capfd.readouterr().out)["backends"])

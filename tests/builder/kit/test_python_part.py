@@ -17,6 +17,7 @@ from mkllm.builder.kit import python, python_source
 from mkllm.builder.kit.debian import SourceFile
 from mkllm.builder.kit.part import Part, Report
 from mkllm.builder.kit.sdist import sha256
+from mkllm.builder.kit.target import Target, builder
 
 CONFIGURE = """#!/bin/sh
 echo configured >> configured
@@ -76,7 +77,7 @@ def put(path: Path, top: str, files: dict[str, str]) -> SourceFile:
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`make(files, fix)`: the part out of such a source, with changes."""
 
-    def made(files: dict[str, str] | None = None, fix: str = FIX) -> Part:
+    def made(files: dict[str, str] | None = None, fix: str = FIX, target: Target | None = None) -> Part:
         sources = {
             "python": {
                 "source": put(tmp_path / "python.tar.gz", "Python", {**CPYTHON, **(files or {})}),
@@ -88,7 +89,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(python, "source_files", lambda name: sources[name])
         monkeypatch.setattr(python, "pins", lambda: pins)
         monkeypatch.setattr(python_source, "pins", lambda: pins)
-        return python.part(tmp_path)
+        return python.part(target or builder(), tmp_path)
 
     monkeypatch.setenv("MKLLM_CACHE", str(tmp_path / "cache"))
     return made
@@ -106,7 +107,8 @@ def test_built(make: Any, folders: SimpleNamespace, silent_report: Report) -> No
     make().build(folders.work, folders.out, silent_report)
     library = folders.out / "lib" / "python3.11"
     assert {path.name for path in library.iterdir()} == {
-        *("os.py", "ctypes", "pyexpat.py", "lib-dynload", "LICENSE.txt", "LICENSE-zlib.txt", python.SYSCONFIG),
+        *("os.py", "ctypes", "pyexpat.py", "lib-dynload", "LICENSE.txt", "LICENSE-zlib.txt"),
+        f"{python.sysconfig_name(builder())}.py",
     }
     assert (library / "ctypes" / "__init__.py").read_text() == ""
     assert (library / "LICENSE.txt").read_text() == "of Python\n\n\nand of others\n"
