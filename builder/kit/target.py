@@ -3,7 +3,6 @@
 A new system is a new row. What a part does for each of them is said in the part.
 """
 
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ def named(name: str) -> Target:
 
 def host() -> Target | None:
     """The target whose programs this machine runs; None when no kit is made for it."""
-    names = (row for row in _ROWS if row.system == platform.system() and row.machine == os.uname().machine)
+    names = (row for row in _ROWS if row.system == platform.system() and row.machine == platform.machine())
     return next(names, None)
 
 

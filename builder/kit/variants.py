@@ -1,6 +1,6 @@
 """Which CPU variants of ggml a kit holds: names only; what each needs is said once, in the runtime's table."""
 
-import os
+import platform
 from functools import cache
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def baseline(machine: str) -> str:
 
 def best(flags: frozenset[str], machine: str | None = None) -> str:
     """The best variant that a CPU with these flags can run; of this machine's kind when none is named."""
-    return next(name for name, needs in all_variants(machine or os.uname().machine).items() if needs <= flags)
+    return next(name for name, needs in all_variants(machine or platform.machine()).items() if needs <= flags)
 
 
 def host_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:

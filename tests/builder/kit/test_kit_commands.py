@@ -13,6 +13,7 @@ import pytest
 from mkllm.builder import cli
 from mkllm.builder.kit import build
 from mkllm.builder.kit.part import Part, Report
+from mkllm.builder.kit.target import TARGETS, builder
 from mkllm.builder.version import version
 
 from .test_store import writing
@@ -72,6 +73,35 @@ def test_build_list_and_show(built: list[str], mkllm: Run, capfd: pytest.Capture
     assert current in capfd.readouterr().out
     assert mkllm("show", kit[:6], "--json") == 0
     assert json.loads(capfd.readouterr().out)["id"] == kit
+
+
+def test_a_kit_for_another_system_stands_beside_this_ones(
+    built: list[str], mkllm: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = next(name for name in TARGETS if name != builder().name)
+    assert mkllm("build") == 0
+    own = capfd.readouterr().out.split()[1]
+    assert mkllm("build", "--target", other, "--backends", "vulkan") == 0
+    words = capfd.readouterr().out.split()
+    assert words[3] == f"{other}:"
+    assert mkllm("list", "--json") == 0
+    listed = json.loads(capfd.readouterr().out)
+    assert {(one["target"], one["in_use"]) for one in listed} == {(builder().name, True), (other, True)}
+    assert mkllm("show") == 0
+    assert own in capfd.readouterr().out
+
+
+def test_the_variants_of_this_machine_are_none_of_another_system(
+    built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = next(name for name in TARGETS if name != builder().name)
+    assert mkllm("build", "--target", other, "--variants", "host") == 20
+    assert f"which is none for {other!r}: choose 'all', or name some of " in capfd.readouterr().err and built == []
+
+
+def test_a_target_without_a_recipe(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert mkllm("build", "--target", "amiga") == 20
+    assert "there is no recipe for the target 'amiga': choose " in capfd.readouterr().err and built == []
 
 
 def test_a_kit_with_another_backend(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from mkllm.builder.errors import MissingTool, NoSpace, ToolFailed
-from mkllm.builder.kit import python, python_source
+from mkllm.builder.kit import python, python_source, store
 from mkllm.builder.kit.debian import SourceFile
+from mkllm.builder.kit.elf import read_elf
 from mkllm.builder.kit.part import Part, Report
 from mkllm.builder.kit.sdist import sha256
-from mkllm.builder.kit.target import Target, builder
+from mkllm.builder.kit.target import TARGETS, Target, builder
 
 CONFIGURE = """#!/bin/sh
 echo configured >> configured
@@ -118,6 +119,21 @@ def test_built(make: Any, folders: SimpleNamespace, silent_report: Report) -> No
     assert "mkllm_sha256(sha_info->digest" in (source / "Modules" / "sha256module.c").read_text()
     settings = (source / "settings").read_text()
     assert "PKG_CONFIG=false\n" in settings and "SOURCE_DATE_EPOCH=315532800\n" in settings
+
+
+def test_another_system_needs_this_ones_and_is_configured_with_it(
+    make: Any, folders: SimpleNamespace, silent_report: Report
+) -> None:
+    other = next(target for target in TARGETS.values() if target != builder())
+    noting = CONFIGURE + 'echo "$@" > options\n'
+    part, ours = make({"configure": noting}, target=other), make({"configure": noting})
+    assert [needed.key for needed in part.needs] == [ours.key] and part.folder != ours.folder
+    part.build(folders.work, folders.out, silent_report)
+    options = (folders.work / "source" / "options").read_text().split()
+    assert {f"--build={builder().triplet}", f"--host={other.triplet}"} <= set(options)
+    assert f"--with-build-python={python.program(store.place_of(ours))}" in options
+    assert read_elf(python.program(folders.out)).machine == other.elf_machine
+    assert (python.library_folder(folders.out) / f"{python.sysconfig_name(other)}.py").exists()
 
 
 def test_goes_on_where_it_ended(make: Any, folders: SimpleNamespace, silent_report: Report) -> None:
