@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from mkllm.builder.kit import toolchain
+from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.process import run
 
 STOP_SECONDS = 15
@@ -139,7 +140,7 @@ def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Compile:
 
     def compiled(source: Path, name: str, *flags: str | Path) -> Path:
         target = tmp_path_factory.mktemp("compiled") / name
-        words = [toolchain.find_zig(), "cc", "-target", toolchain.TARGETS["linux-x86_64"], "-O1", "-Wall", "-Werror"]
+        words = [toolchain.find_zig(), "cc", "-target", TARGETS["linux-x86_64"].zig, "-O1", "-Wall", "-Werror"]
         run([*words, *flags, source, "-o", target], env=toolchain.environment())
         return target
 
