@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mkllm.runtime.artifact.footprint import TYPE_BYTES
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.log import Logging
-from mkllm.runtime.hardware.fit import TYPE_BYTES
 
 if TYPE_CHECKING:
     from mkllm.runtime.commands.bench import Wanted
