@@ -15,7 +15,7 @@ COMMANDS = {
     "inspect": ("mkllm.builder.commands.inspect:inspect", "Show what an artifact holds."),
     "verify": ("mkllm.builder.commands.verify:verify", "Compare every byte of an artifact with what was built."),
     "extract": ("mkllm.builder.commands.extract:extract", "Take the model, or another member, out of an artifact."),
-    "kit": ("mkllm.builder.kit.cli:kit", "Build, list and show kits."),
+    "kit": ("mkllm.builder.kit.cli:kit", "Build, fetch, list and show kits."),
 }
 
 

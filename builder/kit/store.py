@@ -74,6 +74,21 @@ def compose(target: str, parts: Sequence[Part], folders: Sequence[Path], facts: 
     return Kit.read(place)
 
 
+def keep(kit: Kit, folder: Path) -> Kit:
+    """Move a kit that was made elsewhere, in `folder`, into the cache, and use it from now on. Raises NoKit when its id
+    is not that of its files."""
+    files = {name: {"size": file.size, "sha256": file.sha256} for name, file in kit.files.items()}
+    if _identity(files) != kit.id:
+        raise NoKit(f"the kit {kit.id!r} for {kit.target!r} is not what its id says: get it anew, from another place")
+    kits = cache.folder("kits")
+    place = kits / f"{kit.target}-{kit.id}"
+    with cache.locked(kits / ".lock"):
+        if not place.exists():
+            os.rename(folder, place)
+    _point(kit.target, place)
+    return Kit.read(place)
+
+
 def find_kit(target: str) -> Kit:
     """The kit for a target: of an installed kit wheel, else the one built last. Raises NoKit."""
     for candidate in _installed(target):
