@@ -192,6 +192,7 @@ serving = _table(
                 "help": "Port (default: the maker's, 8080, or the next free one).",
             },
         ),
+        (("--only-port",), {"is_flag": True, "help": "That port or none: fail when it is taken."}),
         (
             ("--parallel", "-np"),
             {"type": POSITIVE, "metavar": "N", "help": "Requests answered at the same time; they share the context."},
