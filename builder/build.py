@@ -110,7 +110,7 @@ def _warn_of_target(device: Device | None, target: str, output: Output) -> None:
 
 def _measured_by(kit: Kit) -> Kit:
     """A kit of another system cannot run here; one with the same llama.cpp that can says the same of memory."""
-    others = () if kit.runs_here else (Kit.read(path) for path in current_kits())
+    others = () if kit.runs_here else (Kit.read(path) for path in current_kits().values())
     same = kit.versions["llama_cpp"]
     return next((other for other in others if other.runs_here and other.versions["llama_cpp"] == same), kit)
 
