@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mkllm.builder import engine_args
 from mkllm.builder.kit.kit import Kit
-from mkllm.builder.kit.store import find_kit
+from mkllm.builder.kit.store import examiner, find_kit
 from mkllm.builder.model import promise, vocabulary
 from mkllm.builder.model.memory import measuring
 from mkllm.builder.model.reference import Source, resolve
@@ -51,7 +51,7 @@ def build(request: Request, output: Output) -> Made:
         check_path(request.path, request.force)
     kit = find_kit(system)
     kit.verify()
-    engine_args.check(kit, request.defaults.engine_args)
+    engine_args.check(examiner(kit), request.defaults.engine_args)
     packing = prepacking(kit, request.prepack) if request.prepack else None
     source = resolve(request.model, output)
     path = request.path or Path(source.name)
@@ -66,9 +66,10 @@ def make(
 ) -> Made:
     """Write the artifact of a model, while llama.cpp itself looks whether it can read it, and what memory it takes."""
     check_space(path, size_of(kit, source.weights))
+    looking = examiner(kit)
     with (
-        vocabulary.checking(kit, source.path) as reading,
-        measuring(kit, source.path, source.model.memory) as measurement,
+        vocabulary.checking(looking, source.path) as reading,
+        measuring(looking, source.path, source.model.memory) as measurement,
     ):
         promise.check(source.origin.promised, output)
 
