@@ -1,4 +1,4 @@
-"""glibc 2.17 itself, of CentOS 7's age, which a toolchain on PyPI has in its sysroot, one for each kind of processor."""
+"""glibc 2.17 itself, of CentOS 7's age, which a toolchain on PyPI has in its sysroot, for each processor its own."""
 
 import tarfile
 from pathlib import Path

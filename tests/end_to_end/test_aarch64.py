@@ -1,7 +1,7 @@
 """The kit for linux-aarch64: what is built with it here runs on ARM processors, which QEMU plays, with the right kernel
 and the same answers; the C library that it finds there is glibc 2.17.
 
-The processors differ in what they can do: a Raspberry Pi 3 (cortex-a53), a Raspberry Pi 5 (cortex-a76), a server of 2019
+The processors differ in what they can do: a Raspberry Pi 3 (cortex-a53), a Pi 5 (cortex-a76), a server of 2019
 (neoverse-n1), and all that QEMU knows (max).
 """
 
