@@ -7,7 +7,7 @@ from pathlib import Path
 from mkllm.builder import engine_args
 from mkllm.builder.devices import Device
 from mkllm.builder.kit.kit import Kit
-from mkllm.builder.kit.store import current_kits, find_kit
+from mkllm.builder.kit.store import examiner, find_kit
 from mkllm.builder.model import promise, vocabulary
 from mkllm.builder.model.memory import measuring
 from mkllm.builder.model.reference import Source, resolve
@@ -56,7 +56,7 @@ def build(request: Request, output: Output) -> Made:
     kit = find_kit(system)
     _warn_of_target(request.device, kit.target, output)
     kit.verify()
-    engine_args.check(kit, request.defaults.engine_args)
+    engine_args.check(examiner(kit), request.defaults.engine_args)
     packing = prepacking(kit, request.prepack) if request.prepack else None
     source = resolve(request.model, output)
     path = request.path or Path(source.name)
@@ -72,9 +72,10 @@ def make(
     """Write the artifact of a model, while llama.cpp itself looks whether it can read it, and what memory it takes."""
     check_space(path, size_of(kit, source.weights))
     found: list[Outlook] = []
+    looking = examiner(kit)
     with (
-        vocabulary.checking(kit, source.path) as reading,
-        measuring(_measured_by(kit), source.path, source.model.memory) as measurement,
+        vocabulary.checking(looking, source.path) as reading,
+        measuring(looking, source.path, source.model.memory) as measurement,
     ):
         promise.check(source.origin.promised, output)
 
@@ -106,13 +107,6 @@ def make(
 def _warn_of_target(device: Device | None, target: str, output: Output) -> None:
     if device and device.target not in (None, target):
         output.note(f"warning: {device.name} runs files for {device.target}, this one will be for {target}")
-
-
-def _measured_by(kit: Kit) -> Kit:
-    """A kit of another system cannot run here; one with the same llama.cpp that can says the same of memory."""
-    others = () if kit.runs_here else (Kit.read(path) for path in current_kits().values())
-    same = kit.versions["llama_cpp"]
-    return next((other for other in others if other.runs_here and other.versions["llama_cpp"] == same), kit)
 
 
 def _warn(request: Request, source: Source, output: Output) -> None:
