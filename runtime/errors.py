@@ -45,6 +45,12 @@ class NoSuchMember(RuntimeFailure):
     exit_code = 32
 
 
+class NoPlace(RuntimeFailure):
+    """There is no folder that the engine can be placed in."""
+
+    exit_code = 71
+
+
 class EngineUnusable(RuntimeFailure):
     """No backend could start the engine."""
 

@@ -1,6 +1,6 @@
 """Windows for tests: wine with a prefix of its own, and CPython for Windows with the packages that artifacts hold.
 
-Made once, in the cache, under wine's version and that of all that is in it. Tests that need it are skipped without wine.
+Made once, in the cache, under wine's version and that of all that is in it. Without wine its tests are skipped.
 """
 
 import fcntl

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mkllm.runtime.platform.children import number
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -32,4 +34,4 @@ class Weights:
 
     def as_variable(self, name: str) -> str:
         """The value of MKLLM_EMBEDDED for one member."""
-        return f"{name}={self.descriptor}@{self.offset}:{self.length}{'p' if self.packed else ''}"
+        return f"{name}={number(self.descriptor)}@{self.offset}:{self.length}{'p' if self.packed else ''}"

@@ -10,6 +10,7 @@ from mkllm.runtime.engine.log import OWN
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.process import how_it_ended
 from mkllm.runtime.errors import Different, EngineUnusable
+from mkllm.runtime.platform.children import start
 
 CHUNK = 1 << 20
 REFUSED = 1
@@ -22,13 +23,13 @@ def restored(placed: Placed, weights: Weights, frozen_home: str | None) -> Itera
         "MKLLM_EMBEDDED": weights.as_variable(WEIGHTS),
     }
     try:
-        process = subprocess.Popen(
+        process = start(
             [str(placed.program), "restore"],
-            env=environment,
+            (weights.descriptor, *placed.descriptors),
+            environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=(weights.descriptor, *placed.descriptors),
         )
     except OSError as error:
         raise EngineUnusable(

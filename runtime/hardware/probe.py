@@ -7,6 +7,7 @@ the file, so that any machine can be played on any other.
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,16 @@ class Facts:
 
 
 def probe(root: Path = Path("/")) -> Facts:
-    """Look at the machine; `root` stands for `/` (another one in tests)."""
+    """Look at the machine; `root` stands for `/` of a POSIX system (another one in tests)."""
+    if sys.platform == "win32":
+        from mkllm.runtime.platform.windows.facts import facts
+
+        return _played(facts(), os.environ.get("MKLLM_PROBE"))
+    return _played(_posix(root), os.environ.get("MKLLM_PROBE"))
+
+
+def _posix(root: Path) -> Facts:
+    assert sys.platform != "win32"
     notes: list[str] = []
 
     def look(what: str, read: Callable[[], T], default: T) -> T:
@@ -105,7 +115,7 @@ def probe(root: Path = Path("/")) -> Facts:
         memory_available=max(0, min(available, free)),
         memory_limit=limit,
     )
-    return _played(dataclasses.replace(facts, notes=(*notes, *contradiction)), os.environ.get("MKLLM_PROBE"))
+    return dataclasses.replace(facts, notes=(*notes, *contradiction))
 
 
 @dataclass(frozen=True)
