@@ -78,7 +78,8 @@ class Copier:
 
     def _kernel_copy(self, source: int, offset: int, size: int, at: int) -> int:
         """The number of bytes that the kernel copied; if not all, it is not asked again."""
-        assert sys.platform != "win32"
+        if sys.platform == "win32":
+            return 0
         done = 0
         try:
             while done < size and (

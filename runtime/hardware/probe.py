@@ -74,11 +74,6 @@ def probe(root: Path = Path("/")) -> Facts:
         from mkllm.runtime.platform.windows.facts import facts
 
         return _played(facts(), os.environ.get("MKLLM_PROBE"))
-    return _played(_posix(root), os.environ.get("MKLLM_PROBE"))
-
-
-def _posix(root: Path) -> Facts:
-    assert sys.platform != "win32"
     notes: list[str] = []
 
     def look(what: str, read: Callable[[], T], default: T) -> T:
@@ -115,7 +110,7 @@ def _posix(root: Path) -> Facts:
         memory_available=max(0, min(available, free)),
         memory_limit=limit,
     )
-    return dataclasses.replace(facts, notes=(*notes, *contradiction))
+    return _played(dataclasses.replace(facts, notes=(*notes, *contradiction)), os.environ.get("MKLLM_PROBE"))
 
 
 @dataclass(frozen=True)
