@@ -10,9 +10,9 @@ from mkllm.builder import cache
 from mkllm.builder.build import Request, make
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import find_kit
+from mkllm.builder.kit.target import default
 from mkllm.builder.model.reference import Source, resolve
 from mkllm.builder.progress import Output
-from mkllm.builder.target import LINUX
 from mkllm.builder.version import version
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.artifact.reader import open_artifact
@@ -23,7 +23,7 @@ KEY_DIGITS = 16
 
 def cached_artifact(model: str, output: Output) -> Path:
     """The path of an artifact of that model in the cache, built now unless it is there. Raises a BuilderFailure."""
-    kit = find_kit(LINUX)
+    kit = find_kit(default().name)
     kit.verify()
     source = resolve(model, output)
     place = cache.folder("artifacts") / f"{_prefix(source)}{_key(source, kit)}"

@@ -4,22 +4,23 @@ import os
 from pathlib import Path
 
 from mkllm.builder.errors import NoKit, NoSpace, PermissionFailure, TargetExists
+from mkllm.builder.kit.target import TARGETS, default
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.progress import size
 from mkllm.runtime.artifact.draft import failure
 
-LINUX = "linux-x86_64"
-WINDOWS_SUFFIX = ".exe"
+WINDOWS, WINDOWS_SUFFIX = "windows-x86_64", ".exe"
 
 
 def check_system(system: str | None, path: Path | None) -> str:
     """The system to build for: `system`, or what the name `path` implies. Raises NoKit for an unknown one."""
-    implied = "windows-x86_64" if path and path.suffix.lower() == WINDOWS_SUFFIX else LINUX
+    usual = default().name
+    implied = WINDOWS if path and path.suffix.lower() == WINDOWS_SUFFIX else usual
     chosen = system or implied
-    if chosen == LINUX:
+    if chosen in TARGETS:
         return chosen
     why = "" if system else f", which the name {str(path)!r} asks for"
-    hint = f"choose --target {LINUX}" if system else f"choose another name, or --target {LINUX}"
+    hint = f"choose --target {' or '.join(TARGETS)}" if system else f"choose another name, or --target {usual}"
     raise NoKit(f"this version cannot build for {chosen!r}{why}: {hint}")
 
 

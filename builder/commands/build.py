@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 @click.option("--name", help="What the artifact calls itself, and its model in the API; default: the model's name.")
 @defaults_options
-@click.option("--target", help="The system that it will run on.  [default: linux-x86_64]")
+@click.option("--target", help="The system that it will run on: linux-x86_64 or linux-aarch64.  [default: this one]")
 @click.option(
     "--prepack",
     metavar="KERNEL",

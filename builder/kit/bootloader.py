@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mkllm.builder.errors import ToolFailed
-from mkllm.builder.kit import toolchain
-from mkllm.builder.kit.elf import PT_INTERP, PT_NULL, program_headers, require
+from mkllm.builder.kit import promise, toolchain
+from mkllm.builder.kit.elf import PT_INTERP, PT_NULL, program_headers
 from mkllm.builder.kit.part import Part, Report, digest
 from mkllm.builder.kit.sdist import sha256, unpack
+from mkllm.builder.kit.target import Target
 from mkllm.builder.process import run
 
 HERE = Path(__file__).parent
 ENTRY = HERE / "bootloader"
-TARGET = "linux-x86_64"
-LIBRARIES = frozenset({"libc.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2"})
 MOST_BYTES = 150_000
 SECONDS = 40.0
 WORKERS = 2
@@ -51,31 +50,31 @@ class Unit:
     flags: tuple[str, ...]
 
 
-def part(sdist: Path) -> Part:
+def part(target: Target, sdist: Path) -> Part:
     """The part out of PyInstaller's sdist. Raises MissingTool without zig."""
     zig = toolchain.find_zig()
 
     def build(work: Path, out: Path, report: Report) -> None:
-        _build(sdist, zig, work, out, report)
+        _build(target, sdist, zig, work, out, report)
 
     inputs = {
         "sdist": sha256(sdist),
-        "target": toolchain.TARGETS[TARGET],
+        "target": repr(target),
         "recipe": digest([Path(__file__), *ENTRY.iterdir()], HERE),
         "zig": run([zig, "version"]).strip(),
     }
-    return Part("bootloader", inputs, build, SECONDS)
+    return Part("bootloader", inputs, build, SECONDS, target.name)
 
 
-def _build(sdist: Path, zig: Path, work: Path, out: Path, report: Report) -> None:
+def _build(target: Target, sdist: Path, zig: Path, work: Path, out: Path, report: Report) -> None:
     report.step("compiling the bootloader")
     source = work / "source"
     unpack(sdist, source)
-    compiler = [str(zig), "cc", "-target", toolchain.TARGETS[TARGET], *_prefix_maps(zig, source)]
-    objects = _compile(compiler, list(_units(source / "bootloader")), work / "objects", report)
+    compiler = [str(zig), "cc", "-target", target.zig, *_prefix_maps(zig, source)]
+    objects = _compile(compiler, list(_units(target, source / "bootloader")), work / "objects", report)
     program = out / "bootloader"
     run([*compiler, *objects, *LINK, "-o", program], env=toolchain.environment(), log=report.log)
-    require(program, toolchain.GLIBC, LIBRARIES)
+    promise.require(target, program)
     hide_interpreter(program)
     if program.stat().st_size > MOST_BYTES:
         raise ToolFailed(f"the bootloader has {program.stat().st_size} bytes, above {MOST_BYTES}: was it not stripped?")
@@ -87,18 +86,20 @@ def _prefix_maps(zig: Path, source: Path) -> list[str]:
     return [f"-ffile-prefix-map={folder}={name}" for folder, name in folders.items()]
 
 
-def _units(loader: Path) -> Iterator[Unit]:
+def _units(target: Target, loader: Path) -> Iterator[Unit]:
     include = (f"-I{loader / 'src'}", f"-I{loader / 'zlib'}")
     for source in sorted(ENTRY.glob("*.c")):
-        flags = _start_flags() if source.name == START else (*HARDENED, *include)
+        flags = _start_flags(target) if source.name == START else (*HARDENED, *include)
         yield Unit(source, (*flags, *STRICT))
     for source in sorted([*loader.glob("src/*.c"), *loader.glob("zlib/*.c")]):
         if source.name != "main.c" and not any(system in source.name for system in OTHER_SYSTEMS):
             yield Unit(source, (*REDIRECTED.get(source.name, HARDENED), *include))
 
 
-def _start_flags() -> tuple[str, ...]:
-    return (*ALONE, f"-DMKLLM_GLIBC_MINOR={toolchain.GLIBC.partition('.')[2]}")
+def _start_flags(target: Target) -> tuple[str, ...]:
+    words = {"LOADER": target.loader, "MACHINE": target.machine, "TRIPLET": target.triplet}
+    strings = (f'-DMKLLM_{name}="{word}"' for name, word in words.items())
+    return (*ALONE, f"-DMKLLM_GLIBC_MINOR={target.glibc.partition('.')[2]}", *strings)
 
 
 def hide_interpreter(program: Path) -> None:

@@ -14,18 +14,17 @@ from mkllm.builder.kit.packed import packed_name
 from mkllm.builder.kit.part import VERSION, Part, Report
 from mkllm.builder.kit.pins import pins, sdist
 from mkllm.builder.kit.sdist import fetch
-from mkllm.builder.kit.store import build_part, compose, is_built
+from mkllm.builder.kit.store import build_part, compose, is_built, place_of
+from mkllm.builder.kit.target import Target
 
-TARGETS = ("linux-x86_64",)
-ENGINE = "native/mkllm-engine"
 MODULE = re.compile(r"native/libggml-(?P<backend>(?!base\.so).+)\.so")
 CPU = "cpu"
 # Backends that a kit has when they are asked for, each a part of its own out of the sdist, and for CUDA of the
 # architectures that were named; the CPU variants are in the native part.
-OPTIONAL: Mapping[str, Callable[[Path, str | None], Part]] = {
-    "cuda": lambda sdist, architectures: cuda.part(sdist, architectures),
-    "metal": lambda sdist, _: metal.part(sdist),
-    "vulkan": lambda sdist, _: vulkan.part(sdist),
+OPTIONAL: Mapping[str, Callable[[Target, Path, str | None], Part]] = {
+    "cuda": lambda target, sdist, architectures: cuda.part(target, sdist, architectures),
+    "metal": lambda target, sdist, _: metal.part(sdist),
+    "vulkan": lambda target, sdist, _: vulkan.part(target, sdist),
 }
 
 
@@ -49,7 +48,7 @@ class Share:
 
 
 def build_kit(
-    target: str,
+    target: Target,
     variants: str,
     report: Report,
     keep_work: bool = False,
@@ -57,22 +56,25 @@ def build_kit(
     cuda_architectures: str | None = None,
     python_source: Path | None = None,
 ) -> Kit:
-    """Build what is missing of the kit and return it; `variants` is `all` or `host`, `backends` are names of
-    OPTIONAL. With `keep_work` the folders of intermediate files stay, so that a changed part is built quickly.
+    """Build what is missing of the kit and return it; `variants` is what `variants.resolve` takes, `backends` are names
+    of OPTIONAL. With `keep_work` the folders of intermediate files stay, so that a changed part is built quickly.
     `python_source` is a folder with Debian's files for the part `python`."""
-    if target not in TARGETS:
-        raise NoKit(f"there is no recipe for the target {target!r}: choose {' or '.join(TARGETS)}")
     report.step("fetching the pinned sources")
     llama, installer = fetch(sdist("llama-cpp-python"), report.log), fetch(sdist("pyinstaller"), report.log)
-    more = [OPTIONAL[name](llama, cuda_architectures) for name in backends]
-    interpreter = python.part(python_source)  # no part of the kit itself: the runtime takes of it what it needs
-    runtime = runtime_pkg.part(interpreter)
-    parts = (native.part(variants, llama), *more, web.part(llama), bootloader.part(installer), runtime)
-    before = () if is_built(runtime) else (interpreter,)
-    folders = _build_all((*before, *parts), report, keep_work)[len(before) :]
+    more = [OPTIONAL[name](target, llama, cuda_architectures) for name in backends]
+    interpreter = python.part(target, python_source)  # no part of the kit itself: the runtime takes of it what it needs
+    runtime = runtime_pkg.part(target, interpreter)
+    parts = (
+        native.part(target, variants, llama),
+        *more,
+        web.part(llama),
+        bootloader.part(target, installer),
+        runtime,
+    )
+    folders = _build_all(parts, report, keep_work)
     report.step("putting the kit together")
-    promise.check_files(folders)
-    return compose(target, parts, folders, _facts(parts, folders))
+    promise.check_files(target, folders)
+    return compose(target.name, parts, folders, _facts(target, parts, folders))
 
 
 def optional_backends(text: str) -> tuple[str, ...]:
@@ -85,27 +87,37 @@ def optional_backends(text: str) -> tuple[str, ...]:
 
 
 def _build_all(parts: Sequence[Part], report: Report, keep_work: bool) -> list[Path]:
-    missing = sum(part.weight for part in parts if not is_built(part)) or 1.0
-    folders, done = [], 0.0
-    for part in parts:
-        length = 0.0 if is_built(part) else part.weight / missing
-        folders.append(build_part(part, Share(report, done, length), keep_work))
-        done += length
+    """The folders of these parts; what they need and is not there is built before."""
+    todo = _missing(parts)
+    total, done = sum(part.weight for part in todo) or 1.0, 0.0
+    for part in todo:
+        build_part(part, Share(report, done, part.weight / total), keep_work)
+        done += part.weight / total
         report.progress(done)
-    return folders
+    return [build_part(part, report, keep_work) for part in parts]
 
 
-def _facts(parts: Sequence[Part], folders: Sequence[Path]) -> dict[str, Any]:
+def _missing(parts: Sequence[Part]) -> list[Part]:
+    """Those that have to be built, each after what it needs: nothing is needed for one that is there."""
+    found: list[Part] = []
+    for part in parts:
+        if not is_built(part):
+            found += [other for other in (*_missing(part.needs), part) if place_of(other) not in map(place_of, found)]
+    return found
+
+
+def _facts(target: Target, parts: Sequence[Part], folders: Sequence[Path]) -> dict[str, Any]:
     members = sorted(f"native/{path.name}" for folder in folders for path in folder.glob("native/*"))
     modules = {name: found["backend"] for name in members if (found := MODULE.fullmatch(name))}
-    libraries = [name for name in members if name != ENGINE and name not in modules]
+    engine = f"native/{target.program(native.ENGINE)}"
+    libraries = [name for name in members if name != engine and name not in modules]
     floors = {part.name: _glibc(folder) for part, folder in zip(parts, folders, strict=True)}
     return {
         "versions": _versions(parts),
         "parts": {part.name: part.key for part in parts},
         "glibc": max(floors.values(), key=lambda version: [int(digits) for digits in version.split(".")]),
         "glibc_of_parts": floors,
-        "engine": {"program": ENGINE, "libraries": libraries},
+        "engine": {"program": engine, "libraries": libraries},
         "backends": [{"name": backend, "member": packed_name(name)} for name, backend in modules.items()],
     }
 

@@ -18,13 +18,20 @@ def kit() -> None:
 
 
 @kit.command()
-@click.option("--target", default="linux-x86_64", show_default=True, help="The system that artifacts will run on.")
+@click.option(
+    "--target",
+    metavar="TARGET",
+    help="The system that artifacts will run on: linux-x86_64 or linux-aarch64.  [default: this one]",
+)
 @click.option(
     "--variants",
-    type=click.Choice(["all", "host"]),
+    metavar="all|host|NAME,…",
     default="all",
     show_default=True,
-    help="CPU variants: all of llama.cpp's, or those of this machine alone (a quick build for local use).",
+    help=(
+        "CPU variants: all of llama.cpp's, or those of this machine alone (a quick build for local use), or the "
+        "named ones and the one that runs everywhere."
+    ),
 )
 @click.option(
     "--backends",
@@ -55,7 +62,7 @@ def kit() -> None:
 )
 @common_options
 def build(
-    target: str,
+    target: str | None,
     variants: str,
     backends: str,
     cuda_architectures: str | None,
@@ -66,13 +73,17 @@ def build(
     """Build the kit, or what is missing of it. An interrupted build goes on where it ended."""
     from mkllm.builder.kit.build import build_kit, optional_backends
     from mkllm.builder.kit.report import kit_report
+    from mkllm.builder.kit.target import default, named
+    from mkllm.builder.kit.variants import resolve
     from mkllm.builder.kit.wheel import check_folder, write_wheel
 
+    chosen = named(target) if target else default()
+    resolve(chosen, variants)  # refused before anything is fetched
     wanted = optional_backends(backends)
     if folder:
         check_folder(folder)
     with kit_report(output().quiet) as report:
-        made = build_kit(target, variants, report, keep_work, wanted, cuda_architectures, source)
+        made = build_kit(chosen, variants, report, keep_work, wanted, cuda_architectures, source)
     wheel = write_wheel(made, version(), folder) if folder else None
     if not output().quiet:
         click.echo(f"kit {made.id} for {made.target}: {made.path}")
@@ -84,10 +95,10 @@ def build(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common_options
 def list_kits(as_json: bool) -> None:
-    """List the kits on this machine, the one in use marked; a damaged one is named on standard error."""
+    """List the kits on this machine, those in use marked, one for a target; damaged ones go to standard error."""
     from mkllm.builder.kit.store import all_kits, current_kits
 
-    (kits, damaged), used = all_kits(), current_kits()
+    (kits, damaged), used = all_kits(), list(current_kits().values())
     for failure in damaged.values():
         click.echo(f"not listed: {failure}", err=True)
     if as_json:
@@ -108,7 +119,9 @@ def list_kits(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @common_options
 def show(kit_id: str | None, as_json: bool) -> None:
-    """Show one kit: the one in use, or the one whose id begins with KIT_ID. Its files are verified first."""
+    """Show one kit: the one in use for this machine's system, or the one whose id begins with KIT_ID.
+
+    Its files are verified first."""
     from mkllm.builder.kit.store import choose_kit
 
     found = choose_kit(kit_id)

@@ -18,10 +18,6 @@ PT_NULL, PT_LOAD, PT_DYNAMIC, PT_INTERP = 0, 1, 2, 3
 DT_NEEDED, DT_STRTAB, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 5, 14, 15, 29
 DT_VERNEED = 0x6FFFFFFE
 
-# What every system with glibc has; nothing else may be needed.
-SYSTEM_LIBRARIES = frozenset(
-    {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "ld-linux-x86-64.so.2"}
-)
 GLIBC = re.compile(r"GLIBC_([0-9]+(?:\.[0-9]+)*)")
 NEWER = "GLIBC_ABI_"  # of what a loader can do: the first, DT_RELR, came with glibc 2.36
 
@@ -30,8 +26,11 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Elf:
-    """`needed`: names of libraries; `versions`: symbol versions such as `GLIBC_2.17` that they must have."""
+    """`machine`: the processor that it is for, by number; `page`: the largest page, in bytes, that it can be mapped
+    with; `needed`: names of libraries; `versions`: symbol versions such as `GLIBC_2.17` that they must have."""
 
+    machine: int
+    page: int
     needed: tuple[str, ...]
     versions: frozenset[str]
     soname: str | None
@@ -75,13 +74,26 @@ def newest_glibc(folder: Path) -> str:
     return ".".join(map(str, newest)) or "0"
 
 
-def require(path: Path, glibc: str, libraries: AbstractSet[str]) -> None:
-    """Raise ToolFailed unless the file runs with that glibc and with those libraries only."""
-    check(path.name, read_elf(path), glibc, libraries)
+@dataclass(frozen=True)
+class System:
+    """What files are promised to run on: a processor, by number, the smallest glibc and the largest page."""
+
+    machine: int
+    glibc: str
+    page: int
 
 
-def check(name: str, elf: Elf, glibc: str, libraries: AbstractSet[str]) -> None:
-    """As `require`, of what was read already."""
+def check(name: str, elf: Elf, system: System, libraries: AbstractSet[str]) -> None:
+    """Raise ToolFailed unless the file of that name runs on such a system, with those libraries only."""
+    glibc = system.glibc
+    if elf.machine != system.machine:
+        raise ToolFailed(
+            f"{name!r} is for another processor (ELF machine {elf.machine}, not {system.machine}): build the kit again"
+        )
+    if elf.page < system.page:
+        raise ToolFailed(
+            f"{name!r} cannot be mapped with pages of {system.page} bytes, only up to {elf.page}: link it for those"
+        )
     if elf.glibc > parse_version(glibc):
         newest = ".".join(map(str, elf.glibc))
         raise ToolFailed(f"{name!r} needs glibc {newest}, but {glibc} is promised: find the call that does")
@@ -109,6 +121,8 @@ def _read(data: bytes) -> Elf:
         versions = [text(name) for name in _version_names(data, start)]
     runpath = values.get(DT_RUNPATH, values.get(DT_RPATH))
     return Elf(
+        machine=struct.unpack_from("<H", data, 18)[0],
+        page=min((align for kind, align in _alignments(data) if kind == PT_LOAD), default=0),
         needed=tuple(text(value) for tag, value in tags if tag == DT_NEEDED),
         versions=frozenset(versions),
         soname=text(values[DT_SONAME]) if DT_SONAME in values else None,
@@ -122,6 +136,12 @@ def program_headers(data: bytes | bytearray) -> Iterator[tuple[int, int]]:
     size, count = struct.unpack_from("<HH", data, 54)
     for position in range(table, table + size * count, size):
         yield position, struct.unpack_from("<I", data, position)[0]
+
+
+def _alignments(data: bytes) -> Iterator[tuple[int, int]]:
+    """(type, alignment) of each program header."""
+    for position, kind in program_headers(data):
+        yield kind, struct.unpack_from("<Q", data, position + 48)[0]
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:

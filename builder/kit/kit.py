@@ -12,6 +12,7 @@ from typing import Any
 from mkllm.builder import cache
 from mkllm.builder.errors import NoKit, PermissionFailure
 from mkllm.builder.kit.packed import loadable
+from mkllm.builder.kit.target import host
 from mkllm.builder.kit.variants import host_flags
 from mkllm.builder.version import version
 from mkllm.runtime.hardware.variants import VARIANTS
@@ -54,13 +55,15 @@ class Kit:
 
     @property
     def runs_here(self) -> bool:
-        """Whether its engine is for this system: kits of other systems have no bindings."""
-        return (self.path / "bindings").is_dir()
+        """Whether its engine and its bindings are for this machine's system."""
+        here = host()
+        return here is not None and self.target == here.name and (self.path / "bindings").is_dir()
 
     def kernels_here(self) -> list[str]:
-        """Names of the CPU variants that this machine's CPU can run, best first; of a kit for this system."""
+        """Names of the CPU variants that this machine's CPU can run, best first; none of a kit for another system."""
         held, flags = dict(self.backends), host_flags()
-        return [row.name for row in VARIANTS if row.name in held and flags.issuperset(row.needs)]
+        usable = [row.name for row in VARIANTS if row.name in held and flags.issuperset(row.needs)]
+        return usable if self.runs_here else []
 
     @property
     def engine(self) -> Path:

@@ -4,7 +4,6 @@ The runtime is frozen with it, and its library goes into every artifact; nothing
 modules in C that python/Setup.local names, inside that library. What is compiled stays so when a build is interrupted.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -13,31 +12,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mkllm.builder.errors import MissingTool, NoSpace, ToolFailed
-from mkllm.builder.kit import python_source, toolchain
+from mkllm.builder.errors import MissingTool
+from mkllm.builder.kit import promise, python_source, store, toolchain
+from mkllm.builder.kit import target as targets
 from mkllm.builder.kit.debian import fetch, source_files
-from mkllm.builder.kit.elf import SYSTEM_LIBRARIES, require
-from mkllm.builder.kit.part import VERSION, Part, Report, digest
+from mkllm.builder.kit.part import VERSION, Part, Report, assembling, digest
 from mkllm.builder.kit.pins import pins
 from mkllm.builder.kit.sdist import unpack
+from mkllm.builder.kit.target import Target
 from mkllm.builder.process import run
 
 HERE = Path(__file__).parent
 PROJECT = HERE / "python"
-TARGET = "linux-x86_64"
 PROGRAMS = ("make", "patch")
 SECONDS = 240.0
 COMPILED = 190  # files in C, about: by them the progress is reckoned
 CONFIGURED = 0.3  # of the whole, when configure has ended
 
 OPTIONS = (
-    *("--build=x86_64-linux-gnu", "--host=x86_64-linux-gnu", "--prefix=/python", "--enable-shared"),
+    *("--prefix=/python", "--enable-shared"),
     *("--without-ensurepip", "--disable-test-modules", "--without-doc-strings"),
 )
-# What configure is told: it would not find functions of ours (python/mkllm_system.c), and others in a library too many.
+# What configure is told: it would not find functions of ours (python/mkllm_system.c), and others in a library too many;
+# for another system it cannot try anything.
 ANSWERS = {
     **dict.fromkeys(["ac_cv_func_memfd_create", "ac_cv_func_copy_file_range"], "yes"),
     **dict.fromkeys(["ac_cv_file__dev_ptmx", "ac_cv_file__dev_ptc", "ac_cv_search_login_tty"], "no"),
+    "ac_cv_buggy_getaddrinfo": "no",
     **{
         f"ac_cv_{place}_{name}": "no"
         for place in ("func", "lib_util", "lib_bsd")
@@ -63,7 +64,6 @@ STAND_INS = {
     "pyexpat.py": "ParserCreate = model = errors = None\n",
 }
 LICENSES = ("LICENSE", "Doc/license.rst")  # the second has what came from others, such as dtoa.c and SipHash
-SYSCONFIG = "_sysconfigdata__linux_x86_64-linux-gnu.py"
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,13 @@ class Places:
         return self.work / "toolchain"
 
 
-def part(folder: Path | None = None) -> Part:
+def part(target: Target, folder: Path | None = None) -> Part:
     """The part out of Debian's files, which are fetched when it is built: out of `folder` if one is given.
 
-    Raises MissingTool without zig.
+    For another system than this machine's, it needs this machine's. Raises MissingTool without zig.
     """
-    zig = toolchain.find_zig()
+    zig, here = toolchain.find_zig(), targets.builder()
+    ours = None if target == here else part(here, folder)
     python, zlib = source_files("python"), source_files("zlib")
 
     def build(work: Path, out: Path, report: Report) -> None:
@@ -98,20 +99,26 @@ def part(folder: Path | None = None) -> Part:
         _forget_others(work, inputs)
         report.step("fetching Python's source")
         fetched = {file: fetch(file, folder, report.log) for file in (*python.values(), *zlib.values())}
-        try:
-            _build({name: fetched[file] for name, file in {**python, **zlib}.items()}, zig, Places(work), out, report)
-        except OSError as error:
-            raise _translated(error) from None
+        sources = {name: fetched[file] for name, file in {**python, **zlib}.items()}
+        with assembling("Python"):
+            _build(sources, _options(target, here, ours), target, zig, Places(work), out, report)
 
     inputs = {
         **{f"source {name}": file.sha256 for name, file in {**python, **zlib}.items()},
         VERSION + "python": version(),
         "first patch": str(pins()["debian"]["python"]["first_patch"]),
-        "target": toolchain.TARGETS[TARGET],
+        "target": repr(target),
         "recipe": digest(_recipe(), HERE),
         "zig": run([zig, "version"]).strip(),
+        **({"python": ours.key} if ours else {}),
     }
-    return Part("python", inputs, build, SECONDS)
+    return Part("python", inputs, build, SECONDS, target.name, (ours,) if ours else ())
+
+
+def _options(target: Target, here: Target, ours: Part | None) -> tuple[str, ...]:
+    """For configure. It runs a Python of the same version where it cannot run what it compiles."""
+    systems = (f"--build={here.triplet}", f"--host={target.triplet}")
+    return (*systems, *OPTIONS, *([f"--with-build-python={program(store.place_of(ours))}"] if ours else []))
 
 
 def _forget_others(work: Path, inputs: Mapping[str, str]) -> None:
@@ -138,6 +145,16 @@ def library_name() -> str:
     return f"libpython{short_version()}.so.1.0"
 
 
+def program(place: Path) -> Path:
+    """The interpreter in a copy of the part, or in the part itself."""
+    return place / "bin" / f"python{short_version()}"
+
+
+def sysconfig_name(target: Target) -> str:
+    """The module with its build's settings, which is all in its library that differs from system to system."""
+    return f"_sysconfigdata__linux_{target.triplet}"
+
+
 def library_folder(place: Path) -> Path:
     """Where a copy of the part, or the part itself, keeps what is written in Python."""
     return place / "lib" / f"python{short_version()}"
@@ -156,25 +173,27 @@ def _recipe() -> list[Path]:
     return [HERE / name for name in ("python.py", "python_source.py", "toolchain.py")] + list(PROJECT.iterdir())
 
 
-def _translated(error: OSError) -> Exception:
-    if error.errno == errno.ENOSPC:
-        return NoSpace(f"no space left while writing {error.filename!r}: free some and run the command again")
-    return ToolFailed(f"Python cannot be put together: {error}")
-
-
-def _build(sources: dict[str, Path], zig: Path, places: Places, out: Path, report: Report) -> None:
+def _build(
+    sources: dict[str, Path],
+    options: tuple[str, ...],
+    target: Target,
+    zig: Path,
+    places: Places,
+    out: Path,
+    report: Report,
+) -> None:
     report.step("unpacking Python")
     python_source.prepare(sources["source"], sources["debian"], PROJECT, places.source, report)
     unpack(sources["zlib"], places.zlib)
-    programs = toolchain.write_wrappers(zig, TARGET, places.wrappers)
+    programs = toolchain.write_wrappers(zig, target, places.wrappers)
     environment = _environment(programs, places)
     _compile_zlib(programs, places, report)
     report.step("configuring Python")
-    _configure(environment, places.source, report)
+    _configure(options, environment, places.source, report)
     report.progress(CONFIGURED)
     report.step("compiling Python")
     _compile(environment, places.source, report)
-    _place(places, out)
+    _place(target, places, out)
     report.progress(1.0)
 
 
@@ -210,12 +229,12 @@ def _compile_zlib(programs: Mapping[str, Path], places: Places, report: Report) 
     os.replace(places.zlib / "new.a", places.zlib / "libz.a")
 
 
-def _configure(environment: Mapping[str, str], source: Path, report: Report) -> None:
+def _configure(options: tuple[str, ...], environment: Mapping[str, str], source: Path, report: Report) -> None:
     """Once for the same settings: make would compile everything anew after it."""
-    settings = json.dumps([OPTIONS, sorted(environment.items())])
+    settings = json.dumps([options, sorted(environment.items())])
     mark, wanted = source / ".configured", hashlib.sha256(settings.encode()).hexdigest()
     if not (mark.exists() and mark.read_text() == wanted):
-        run(["./configure", *OPTIONS], cwd=source, env=environment, log=report.log)
+        run(["./configure", *options], cwd=source, env=environment, log=report.log)
         mark.write_text(wanted)
 
 
@@ -233,22 +252,21 @@ def _compile(environment: Mapping[str, str], source: Path, report: Report) -> No
     run([*words, "python"], cwd=source, env=environment, log=report.log, on_line=on_line)
 
 
-def _place(places: Places, out: Path) -> None:
+def _place(target: Target, places: Places, out: Path) -> None:
     """A Python that runs from wherever it lies, with what its library was linked from checked."""
     source, library = places.source, library_folder(out)
-    (out / "bin").mkdir()
-    for name, target in {"python": f"bin/python{short_version()}", library_name(): f"lib/{library_name()}"}.items():
-        (out / target).parent.mkdir(exist_ok=True)
-        shutil.copyfile(source / name, out / target)
-        (out / target).chmod(0o755)
-        require(out / target, toolchain.GLIBC, SYSTEM_LIBRARIES | {library_name()})
+    for name, goal in {"python": program(out), library_name(): out / "lib" / library_name()}.items():
+        goal.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / name, goal)
+        goal.chmod(0o755)
+        promise.require(target, goal, {library_name()})
     shutil.copytree(source / "Lib", library, ignore=shutil.ignore_patterns(*LEFT_OUT))
     (library / "lib-dynload").mkdir()
     (library / "ctypes").mkdir()
     for name, text in STAND_INS.items():
         (library / name).write_text(text)
     settings = {"INSTSONAME": library_name(), "LDLIBRARY": library_name(), "Py_ENABLE_SHARED": 1, "Py_DEBUG": 0}
-    (library / SYSCONFIG).write_text(f"build_time_vars = {settings!r}\n")
+    (library / f"{sysconfig_name(target)}.py").write_text(f"build_time_vars = {settings!r}\n")
     texts = [(source / name).read_text("utf-8") for name in LICENSES]
     (library / "LICENSE.txt").write_text("\n\n".join(texts), "utf-8")
     shutil.copyfile(places.zlib / "LICENSE", library / "LICENSE-zlib.txt")

@@ -11,8 +11,9 @@ import tomllib
 from pathlib import Path
 
 from mkllm.builder.kit.pins import frozen_versions
-from mkllm.builder.kit.runtime_pkg import PLATFORMS, for_python
+from mkllm.builder.kit.runtime_pkg import for_python
 from mkllm.builder.kit.sdist import sha256
+from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.process import run
 
 TABLE = "[wheels]\n"
@@ -30,10 +31,11 @@ def repin(path: Path) -> None:
 
 
 def _download(versions: dict[str, str], folder: Path) -> None:
-    """Every wheel that pip may choose: where a package has several, the order of platforms decides."""
+    """Every wheel that pip may choose for a target: where a package has several, the order of platforms decides."""
     wanted = [f"{name}=={version}" for name, version in versions.items()]
     words: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-    for platforms in (PLATFORMS, PLATFORMS[::-1]):
+    every = [target.platforms for target in TARGETS.values()]
+    for platforms in [*every, *(platforms[::-1] for platforms in every)]:
         run([*words, "--only-binary", ":all:", *for_python(platforms), *wanted])
 
 

@@ -1,18 +1,21 @@
 """The runtime part: mkllm.runtime and its pinned packages, frozen by PyInstaller into one PKG (spec/kit.md).
 
 The PKG is taken apart again and put together smaller: libraries shrunk, codecs of old code pages left out, with what
-the entry must know: the glibc it needs and which libraries to load first (spec/launch.md, 1).
+the entry must know: the glibc it needs and which libraries to load first (spec/launch.md, 1). For another system than
+this machine's it is frozen here, and then everything compiled in it gives way to its counterpart (`counterparts.py`).
 """
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit import python, store
+from mkllm.builder.kit import target as targets
+from mkllm.builder.kit.counterparts import counterparts
 from mkllm.builder.kit.elf import newest_glibc, read_elf
 from mkllm.builder.kit.elf_shrink import shrink
 from mkllm.builder.kit.part import Part, Report, digest
@@ -21,6 +24,7 @@ from mkllm.builder.kit.pip import pip, requirement
 from mkllm.builder.kit.pkg import BINARY, OPTION, Entry, Pkg, in_order, read_pkg, write_pkg
 from mkllm.builder.kit.runtime_licenses import write_licenses
 from mkllm.builder.kit.sdist import sha256
+from mkllm.builder.kit.target import Target
 from mkllm.builder.kit.zip_codecs import without_old_codecs
 from mkllm.builder.process import run
 
@@ -28,16 +32,14 @@ HERE = Path(__file__).resolve().parent
 SPECS = (HERE / "mkllm.spec", HERE.parents[1] / "spec" / "mkllm.spec")  # in the wheel, in the checkout
 SECONDS = 60.0
 BASE_LIBRARY = "base_library.zip"
-# Wheels for systems as old as the kit promises.
-PLATFORMS = [f"manylinux{version}_x86_64" for version in ("_2_17", "2014", "_2_12", "2010", "_2_5", "1")]
 GLIBC, PRELOAD = "pyi-mkllm-glibc", "pyi-mkllm-preload"
 
 # The same inputs give the same bytes.
 REPRODUCIBLE = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "315532800"}
 
 
-def part(interpreter: Part) -> Part:
-    """The part that is frozen with that Python, another part, which must be built before."""
+def part(target: Target, interpreter: Part) -> Part:
+    """The part that is frozen with that Python, another part. One for another system needs this machine's (`needs`)."""
     recipe = [HERE / f"{name}.py" for name in RECIPE]
     inputs = {
         "runtime": digest(_runtime_files(), runtime_folder()),
@@ -45,29 +47,37 @@ def part(interpreter: Part) -> Part:
         "spec": sha256(spec_file()),
         "pins": json.dumps([frozen_versions(pins()), pins()["wheels"]], sort_keys=True),
         "python": interpreter.key,
+        "target": repr(target),
     }
+    here = targets.builder()
+    freezers = {here: interpreter} if target == here else {here: interpreter.needs[0], target: interpreter}
 
     def build(work: Path, out: Path, report: Report) -> None:
-        _build(store.place_of(interpreter), work, out, report)
+        _build({system: store.place_of(part) for system, part in freezers.items()}, work, out, report)
 
-    return Part("runtime", inputs, build, SECONDS)
-
-
-RECIPE = ("runtime_pkg", "runtime_licenses", "pkg", "elf_shrink", "zip_codecs")
+    return Part("runtime", inputs, build, SECONDS, target.name, tuple(freezers.values()))
 
 
-def _build(interpreter: Path, work: Path, out: Path, report: Report) -> None:
-    """Freeze into `out`; the environment in `work` is made anew, so that nothing stale is frozen."""
+RECIPE = ("runtime_pkg", "runtime_licenses", "counterparts", "pkg", "elf_shrink", "zip_codecs")
+
+
+def _build(interpreters: Mapping[Target, Path], work: Path, out: Path, report: Report) -> None:
+    """Freeze into `out`, by the first of these and for the last; the environments in `work` are made anew, so that
+    nothing stale is frozen."""
     report.step("fetching the runtime's packages")
-    environment = make_environment(interpreter, work / "environment", report)
+    made = {}
+    for target, interpreter in interpreters.items():
+        made[target] = make_environment(target, interpreter, work / f"environment-{target.name}", report)
+        copy_runtime(made[target])
+    (here, ours), (there, theirs) = list(made.items())[0], list(made.items())[-1]
     report.progress(0.4)
     report.step("freezing the runtime")
-    copy_runtime(environment)
-    program = environment / "bin" / f"python{python.short_version()}"
-    frozen = freeze(program, spec_file(), work / "frozen", report)
+    frozen = read_pkg(freeze(python.program(ours), spec_file(), work / "frozen", report))
+    if there != here:
+        frozen = counterparts(frozen, here, ours, there, theirs)
     report.progress(0.9)
-    write_pkg(repack(read_pkg(frozen), work / "files"), out / "runtime.pkg", deflate=True)
-    write_licenses(python.library_folder(environment), site_packages(environment), out / "licenses")
+    write_pkg(repack(frozen, work / "files"), out / "runtime.pkg", deflate=True)
+    write_licenses(python.library_folder(theirs), site_packages(theirs), out / "licenses")
 
 
 def spec_file() -> Path:
@@ -87,8 +97,8 @@ def _runtime_files() -> list[Path]:
     return [path for path in paths if "__pycache__" not in path.parts]
 
 
-def make_environment(interpreter: Path, folder: Path, report: Report) -> Path:
-    """A copy of that Python, with the pinned wheels and nothing else; returns its folder."""
+def make_environment(target: Target, interpreter: Path, folder: Path, report: Report) -> Path:
+    """A copy of that Python, with the pinned wheels for a target and nothing else; returns its folder."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(interpreter, folder)
     table = pins()
@@ -96,7 +106,14 @@ def make_environment(interpreter: Path, folder: Path, report: Report) -> Path:
         requirement(name, version, table["wheels"].get(name, ()))
         for name, version in sorted(frozen_versions(table).items())
     ]
-    command: list[str | Path] = ["install", "--quiet", "--no-compile", "--only-binary", ":all:", *for_python(PLATFORMS)]
+    command: list[str | Path] = [
+        "install",
+        "--quiet",
+        "--no-compile",
+        "--only-binary",
+        ":all:",
+        *for_python(target.platforms),
+    ]
     try:
         pip([*command, "--target", site_packages(folder)], wanted, report.log)
     except ToolFailed as failure:

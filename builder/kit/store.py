@@ -15,6 +15,7 @@ from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.packed import pack, packed_name
 from mkllm.builder.kit.part import Part, Report
 from mkllm.builder.kit.sdist import sha256
+from mkllm.builder.kit.target import default
 
 COMPLETE = ".complete"
 ENTRY_POINTS = "mkllm.kits"
@@ -33,14 +34,14 @@ def build_part(part: Part, report: Report, keep_work: bool = False) -> Path:
     Two processes that want the same part build it once. Its work folder is kept until the part is whole, so that an
     interrupted build goes on where it ended; with `keep_work` also afterwards, so that a changed part is built quickly.
     """
-    place, work = place_of(part), cache.folder("work") / part.name
+    place, work = place_of(part), cache.folder("work") / part.folder
     if is_built(part):
         return place
     with cache.locked(work.with_name(work.name + ".lock")):
         if is_built(part):
             return place
         work.mkdir(exist_ok=True)
-        with cache.draft(place.parent, part.name) as folder:
+        with cache.draft(place.parent, part.folder) as folder:
             out = folder / "out"
             out.mkdir()
             part.build(work, out, report)
@@ -80,23 +81,27 @@ def find_kit(target: str) -> Kit:
     pointer = cache.root() / "kits" / f"{target}.current"
     if pointer.exists() and (place := pointer.parent / pointer.read_text().strip()).is_dir():
         return Kit.read(place)
+    option = "" if target == default().name else f" --target {target}"
     raise NoKit(
-        f"there is no kit for {target!r} on this machine: run `mkllm kit build`, or `pip install` "
+        f"there is no kit for {target!r} on this machine: run `mkllm kit build{option}`, or `pip install` "
         f"a wheel of mkllm-kit-{target.replace('_', '-')} that was built elsewhere"
     )
 
 
-def current_kits() -> list[Path]:
-    """Folders of the kits that `find_kit` chooses, one per target at most."""
+def current_kits() -> dict[str, Path]:
+    """Folders of the kits that `find_kit` chooses, by target."""
     installed = {point.name: Path(point.load()()) for point in entry_points(group=ENTRY_POINTS)}
     pointers = (cache.root() / "kits").glob("*.current")
     built = {pointer.stem: pointer.parent / pointer.read_text().strip() for pointer in pointers}
-    return list((built | installed).values())
+    return built | installed
 
 
 def choose_kit(prefix: str | None) -> Kit:
-    """The only kit whose id begins with `prefix`; without one, the kit in use. Raises NoKit."""
-    (kits, damaged), used = all_kits(), current_kits()
+    """The only kit whose id begins with `prefix`; without one, that in use for this machine's system, or the only one
+    in use. Raises NoKit."""
+    (kits, damaged), current = all_kits(), current_kits()
+    own = default().name
+    used = [current[own]] if own in current else list(current.values())
     wanted = [kit for kit in kits if (kit.id.startswith(prefix) if prefix else kit.path in used)]
     if len(wanted) == 1:
         return wanted[0]
@@ -127,7 +132,7 @@ def _installed(target: str | None) -> list[Path]:
 
 def place_of(part: Part) -> Path:
     """The folder in which the part lies once it is built."""
-    return cache.folder("parts") / f"{part.name}-{part.key}"
+    return cache.folder("parts") / f"{part.folder}-{part.key}"
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from mkllm.builder import cache
 from mkllm.builder.errors import MissingTool, ToolFailed
+from mkllm.builder.kit.target import Target
 from mkllm.builder.process import run
 
 INSTALL = "run `pip install 'mkllm[kit]'`"
-GLIBC = "2.17"
-TARGETS = {"linux-x86_64": f"x86_64-linux-gnu.{GLIBC}"}
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,10 @@ def environment() -> dict[str, str]:
     return {"ZIG_GLOBAL_CACHE_DIR": place, "ZIG_LOCAL_CACHE_DIR": place}
 
 
-def write_wrappers(zig: Path, target: str, folder: Path) -> Mapping[str, Path]:
+def write_wrappers(zig: Path, target: Target, folder: Path) -> Mapping[str, Path]:
     """Programs `cc`, `cxx`, `ar` and `ranlib` for a target, as build systems want them: one word each."""
     folder.mkdir(parents=True, exist_ok=True)
-    always = ["-target", TARGETS[target], f"-ffile-prefix-map={zig.parent}=zig"]
+    always = ["-target", target.zig, f"-ffile-prefix-map={zig.parent}=zig"]
     words = {"cc": ["cc", *always], "cxx": ["c++", *always], "ar": ["ar"], "ranlib": ["ranlib"]}
     return {name: _write_wrapper(folder / name, [str(zig), *args]) for name, args in words.items()}
 

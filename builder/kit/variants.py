@@ -1,37 +1,59 @@
 """Which CPU variants of ggml a kit holds: names only; what each needs is said once, in the runtime's table."""
 
+import platform
 from functools import cache
 from pathlib import Path
 
 from mkllm.builder.errors import NoKit
+from mkllm.builder.kit import target as targets
+from mkllm.builder.kit.target import Target
 from mkllm.runtime.hardware.variants import VARIANTS
 
-BASELINE = "x64"
 CPUINFO = Path("/proc/cpuinfo")
+FEATURES = ("flags", "Features")  # as x86 and ARM call them there
 
 
 @cache
-def all_variants(machine: str = "x86_64") -> dict[str, frozenset[str]]:
-    """Variants, best first, with the flags of /proc/cpuinfo that each needs."""
+def all_variants(machine: str) -> dict[str, frozenset[str]]:
+    """Variants for that kind of processor, best first, with the flags of /proc/cpuinfo that each needs."""
     rows = [row for row in VARIANTS if row.machine == machine]
     return {row.name.removeprefix("cpu-"): frozenset(row.needs) for row in rows}
 
 
-def resolve(choice: str, flags: frozenset[str] | None = None) -> tuple[str, ...]:
-    """`all`, or `host`: the best variant for `flags` (this machine's when None) and the one that runs everywhere.
+def resolve(target: Target, choice: str, flags: frozenset[str] | None = None) -> tuple[str, ...]:
+    """`all`; or `host`: the best variant for `flags` (this machine's when None) and the one that runs everywhere; or
+    names with commas between, to which that one is added.
 
-    Sorted. Raises NoKit for another choice.
+    Sorted. Raises NoKit for another choice, and for `host` where the target is not this machine's system.
     """
+    known = all_variants(target.machine)
+    everywhere = baseline(target.machine)
     if choice == "all":
-        return tuple(sorted(all_variants()))
+        return tuple(sorted(known))
     if choice == "host":
-        return tuple(sorted({best(host_flags() if flags is None else flags), BASELINE}))
-    raise NoKit(f"there is no set of variants called {choice!r}: choose 'all' or 'host'")
+        if target != targets.host():
+            raise NoKit(
+                f"'host' names the variants of this machine, which is none for {target.name!r}: choose 'all', or name "
+                f"some of {', '.join(known)}"
+            )
+        return tuple(sorted({best(host_flags() if flags is None else flags, target.machine), everywhere}))
+    names = {name.strip().removeprefix("cpu-") for name in choice.split(",")}
+    if unknown := sorted(names - known.keys()):
+        raise NoKit(
+            f"there is no variant called {unknown[0]!r} for {target.name!r}: choose 'all', 'host', or some of "
+            f"{', '.join(known)}"
+        )
+    return tuple(sorted({*names, everywhere}))
 
 
-def best(flags: frozenset[str]) -> str:
-    """The best variant that a CPU with these flags can run."""
-    return next(name for name, needs in all_variants().items() if needs <= flags)
+def baseline(machine: str) -> str:
+    """The variant that every such processor runs."""
+    return next(name for name, needs in all_variants(machine).items() if not needs)
+
+
+def best(flags: frozenset[str], machine: str | None = None) -> str:
+    """The best variant that a CPU with these flags can run; of this machine's kind when none is named."""
+    return next(name for name, needs in all_variants(machine or platform.machine()).items() if needs <= flags)
 
 
 def host_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
@@ -40,5 +62,5 @@ def host_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
         return frozenset()
-    line = next((line for line in lines if line.startswith("flags")), "")
+    line = next((line for line in lines if line.startswith(FEATURES)), "")
     return frozenset(line.partition(":")[2].split())

@@ -4,7 +4,6 @@ It needs a compiler of shaders and headers, which PyPI does not have; all else i
 The two parts know nothing of each other: one can be built anew without the other.
 """
 
-import errno
 import os
 import re
 import shutil
@@ -12,13 +11,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mkllm.builder.errors import MissingTool, NoSpace, ToolFailed
-from mkllm.builder.kit import native, toolchain
-from mkllm.builder.kit.elf import read_elf, require
+from mkllm.builder.errors import MissingTool, ToolFailed
+from mkllm.builder.kit import project, promise, toolchain
+from mkllm.builder.kit.elf import read_elf
 from mkllm.builder.kit.native_licenses import license_text
-from mkllm.builder.kit.part import VERSION, Part, Report, digest
+from mkllm.builder.kit.part import VERSION, Part, Report, assembling, digest
+from mkllm.builder.kit.project import Places
 from mkllm.builder.kit.sdist import sha256, unpack
-from mkllm.builder.kit.toolchain import GLIBC, Tools
+from mkllm.builder.kit.target import Target
+from mkllm.builder.kit.toolchain import Tools
 from mkllm.builder.process import run
 
 HERE = Path(__file__).parent
@@ -27,7 +28,6 @@ PROJECT_FILES = ("CMakeLists.txt", "older/vulkan/vulkan.hpp")
 MODULE = "libggml-vulkan.so"
 LOADER = "libvulkan.so.1"
 LINKED = frozenset({"libggml-base.so", LOADER})
-LIBRARIES = native.SYSTEM_LIBRARIES | LINKED
 HEADERS = ("vulkan", "vk_video", "spirv")
 SPIRV_HEADER = "unified1/spirv.hpp"
 NEEDED_HEADERS = ("vulkan/vulkan.hpp", f"spirv/{SPIRV_HEADER}")
@@ -81,127 +81,88 @@ def _folders(roots: list[Path], name: str) -> Iterator[Path]:
     yield from [root / name for root in roots if (root / name).is_dir()][:1]
 
 
-def part(sdist: Path) -> Part:
+def part(target: Target, sdist: Path) -> Part:
     """The part out of the llama-cpp-python sdist. Raises MissingTool when it could not be built here."""
     tools, shaders = toolchain.find_tools(), find_shaders()
 
     def build(work: Path, out: Path, report: Report) -> None:
-        places = native.Places(work)
-        try:
+        places = Places(work)
+        with assembling("the backend 'vulkan'"):
             report.step("unpacking llama.cpp for Vulkan")
             unpack(sdist, places.source)
-            _copy_project(shaders, places)
+            project.copy({name: PROJECT / name for name in PROJECT_FILES}, places.project)
+            project.copy(_header_files(shaders), _headers(places))
             report.step("configuring the Vulkan backend")
-            _configure(tools, shaders, places, report)
+            project.configure(tools, places, _settings(target, tools, shaders, places), report)
             report.step("compiling the Vulkan backend and its shaders")
-            _compile(tools, places, report)
-            _place(tools, shaders, places, out)
-        except OSError as error:
-            raise _translated(error) from None
+            project.make("ggml-vulkan", tools, places, report)
+            _place(target, tools, shaders, places, out)
         report.progress(1.0)
 
     inputs = {
         "sdist": sha256(sdist),
-        "target": toolchain.TARGETS[native.TARGET],
+        "target": repr(target),
         "recipe": digest(_recipe(), HERE),
         **shaders.inputs(),
         **tools.versions(),
     }
-    return Part("vulkan", inputs, build, SECONDS)
-
-
-def _translated(error: OSError) -> Exception:
-    if error.errno == errno.ENOSPC:
-        return NoSpace(f"no space left while writing {error.filename!r}: free some and run the command again")
-    return ToolFailed(f"the backend 'vulkan' cannot be put together: {error}")
+    return Part("vulkan", inputs, build, SECONDS, target.name)
 
 
 def _recipe() -> list[Path]:
-    return [HERE / "vulkan.py", HERE / "toolchain.py", *(path for path in PROJECT.rglob("*") if path.is_file())]
+    modules = ("vulkan.py", "project.py", "toolchain.py")
+    return [HERE / name for name in modules] + list(project.files_in(PROJECT).values())
 
 
-def _headers(places: native.Places) -> Path:
+def _headers(places: Places) -> Path:
     return places.work / "headers"
 
 
-def _copy_project(shaders: Shaders, places: native.Places) -> None:
-    """Ours beside the sources, so that no path of this machine gets into the module; the headers too, since where they
-    lie are those of this machine's C library. What is the same is kept."""
-    wanted = {places.project / name: PROJECT / name for name in PROJECT_FILES}
-    for name, folder in shaders.headers.items():
-        files = (path for path in folder.rglob("*.h*") if path.is_file())
-        wanted |= {_headers(places) / name / path.relative_to(folder): path for path in files}
-    for target, source in wanted.items():
-        if not target.exists() or target.read_bytes() != source.read_bytes():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-
-
-def _configure(tools: Tools, shaders: Shaders, places: native.Places, report: Report) -> None:
-    programs = toolchain.write_wrappers(tools.zig, native.TARGET, places.wrappers)
-    llama = places.source / "vendor" / "llama.cpp"
-    maps = {llama: "llama.cpp", _headers(places): "headers", places.project: "mkllm", places.build: "build"}
-    flags = " ".join(f'"-ffile-prefix-map={path}={name}"' for path, name in maps.items())
-    compilers = {
-        "CMAKE_MAKE_PROGRAM": tools.ninja,
-        "CMAKE_C_COMPILER": programs["cc"],
-        "CMAKE_CXX_COMPILER": programs["cxx"],
-        "CMAKE_AR": programs["ar"],
-        "CMAKE_RANLIB": programs["ranlib"],
+def _header_files(shaders: Shaders) -> dict[str, Path]:
+    """Those that are compiled with: copied, since where they lie are those of this machine's C library too."""
+    return {
+        f"{name}/{path.relative_to(folder).as_posix()}": path
+        for name, folder in shaders.headers.items()
+        for path in folder.rglob("*.h*")
+        if path.is_file()
     }
-    settings = {
+
+
+def _settings(target: Target, tools: Tools, shaders: Shaders, places: Places) -> dict[str, str | Path]:
+    flags = project.quoted(project.prefix_maps(places, {_headers(places): "headers"}))
+    compilers = project.compilers(target, tools, places)
+    return {
+        **project.system(target),
         **compilers,
-        "CMAKE_BUILD_TYPE": "Release",
-        "CMAKE_SYSTEM_NAME": "Linux",
-        "CMAKE_SYSTEM_PROCESSOR": "x86_64",
         "CMAKE_C_FLAGS": flags,
         "CMAKE_CXX_FLAGS": flags,
-        "MKLLM_LLAMA_SOURCE": llama,
         "MKLLM_HEADERS": _headers(places),
         "Vulkan_GLSLC_EXECUTABLE": shaders.glslc,
-        "GGML_VULKAN_SHADERS_GEN_TOOLCHAIN": _toolchain_file(compilers, places),
+        "GGML_VULKAN_SHADERS_GEN_TOOLCHAIN": _toolchain_file({"CMAKE_MAKE_PROGRAM": tools.ninja, **compilers}, places),
     }
-    defines = [f"-D{name}={value}" for name, value in settings.items()]
-    args: list[str | Path] = [tools.cmake, "-G", "Ninja", "-S", places.project, "-B", places.build, *defines]
-    run(args, env=toolchain.environment(), log=report.log)
 
 
-def _toolchain_file(compilers: Mapping[str, Path], places: native.Places) -> Path:
+def _toolchain_file(programs: Mapping[str, Path], places: Places) -> Path:
     """For the program that has the shaders compiled, a project of its own: what runs on the kit's target runs here."""
     path = places.work / "host.cmake"
-    text = "".join(f'set({name} "{value}" CACHE FILEPATH "")\n' for name, value in compilers.items())
+    text = "".join(f'set({name} "{value}" CACHE FILEPATH "")\n' for name, value in programs.items())
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
     return path
 
 
-def _compile(tools: Tools, places: native.Places, report: Report) -> None:
-    run(
-        [tools.ninja, "-C", places.build, "ggml-vulkan"],
-        env={**toolchain.environment(), "NINJA_STATUS": "[%f/%t] "},
-        log=report.log,
-        on_line=native.step_reporter(report.progress),
-    )
-
-
-def _place(tools: Tools, shaders: Shaders, places: native.Places, out: Path) -> None:
+def _place(target: Target, tools: Tools, shaders: Shaders, places: Places, out: Path) -> None:
     """The module, checked against what the kit promises, and the licences of what is compiled into it."""
-    module, licenses = out / "native" / MODULE, out / "licenses"
-    for folder in (module.parent, licenses):
-        folder.mkdir(parents=True)
-    shutil.copyfile(places.build / "bin" / MODULE, module)
-    module.chmod(0o755)
-    require(module, GLIBC, LIBRARIES)
+    module = project.place_module(MODULE, places, out)
+    promise.require(target, module, LINKED)
     if missing := LINKED - set(read_elf(module).needed):
         raise ToolFailed(f"{MODULE!r} does not ask for {', '.join(sorted(missing))}: it was linked without their names")
     texts = {
-        "llama.cpp": license_text(places.source / "vendor" / "llama.cpp" / "LICENSE", None),
         "vulkan-headers": _vulkan_license(shaders),
         "spirv-headers": license_text(shaders.headers["spirv"] / SPIRV_HEADER, "Permission is hereby granted"),
         **{name: license_text(path, None) for name, path in toolchain.zig_licenses(tools.zig).items()},
     }
-    for name, text in texts.items():
-        (licenses / f"{name}.txt").write_text(text, "utf-8")
+    project.write_licenses(places, texts, out)
 
 
 def _vulkan_license(shaders: Shaders) -> str:

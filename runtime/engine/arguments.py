@@ -14,6 +14,7 @@ from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.hardware.fit import BATCH, F16, PROMPTS, TYPE_BYTES, Asked, Fit
 from mkllm.runtime.hardware.settings import Effort, Settings, Settled
+from mkllm.runtime.hardware.variants import GPUS
 
 # The names of requests (and of the manifest) that are not the long option's with other dashes.
 SAMPLING_OPTIONS = {"temperature": "--temp", "typical_p": "--typical", "n_predict": "--predict"}
@@ -88,8 +89,8 @@ def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, settings: Se
         # Told how many requests to serve at once, the engine would give each only its part of the context.
         words.append("--kv-unified")
     words += _fitted(fit)
-    if options.brief:
-        words.append("--no-warmup")
+    if options.brief or settings.kernel not in GPUS:
+        words.append("--no-warmup")  # drivers have to get ready; a CPU would only answer a request that nobody made
     words += _sampling({**manifest.defaults.sampling, **options.sampling})
     words += _page(manifest.defaults.system_prompt)
     _expect_files(given)

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from mkllm.runtime.hardware.devices import Look
 
-from mkllm.runtime.hardware import cpuid
+from mkllm.runtime.hardware import cpuid, hwcap
 
 T = TypeVar("T")
 UNLIMITED = 1 << 62
+ARM = "aarch64"
 FAST = 0.6  # big cores of one chip differ by up to a third; the little ones have less than half
 _MEMORY_FILES = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("memory.max", "memory.current")}
 
@@ -88,13 +89,14 @@ def probe(root: Path = Path("/")) -> Facts:
     no_groups: list[_Group] = []
     cpus = look("affinity", lambda: sorted(os.sched_getaffinity(0)), [0])
     listed = look("CPU features", lambda: _cpu_features(root), no_features)
-    own = look("the processor's own word", lambda: _cpuid(os.environ), None)
+    machine = os.uname().machine
+    own = look("the processor's own word", lambda: _own_word(os.environ, machine), None)
     total, available = look("memory", lambda: _memory(root), (0, 0))
     groups = look("cgroup", lambda: list(_groups(root)), no_groups)
     limit, free = look("memory limit", lambda: _memory_limit(groups), no_limit)
-    flags, contradiction = _agreed(listed, own)
+    flags, contradiction = _agreed(listed, own, machine)
     facts = Facts(
-        machine=os.uname().machine,
+        machine=machine,
         cpu_vendor=listed.vendor,
         cpu_model=listed.model,
         cpu_flags=flags,
@@ -115,21 +117,22 @@ def probe(root: Path = Path("/")) -> Facts:
 
 @dataclass(frozen=True)
 class _Features:
-    """What /proc/cpuinfo says; `x86`: it is that of an x86 processor."""
+    """What /proc/cpuinfo says; `x86`: it is that of an x86 processor, `arm`: of an ARM one."""
 
     vendor: str
     model: str
     flags: frozenset[str]
     x86: bool = False
+    arm: bool = False
 
 
-def _cpuid(environment: Mapping[str, str]) -> frozenset[str] | None:
+def _own_word(environment: Mapping[str, str], machine: str) -> frozenset[str] | None:
     """What the processor that runs this program says of itself, as the entry read it; None without an entry."""
     text = environment.get(cpuid.VARIABLE)
-    return None if text is None else cpuid.features(text)
+    return None if text is None else (hwcap if machine == ARM else cpuid).features(text)
 
 
-def _agreed(listed: _Features, own: frozenset[str] | None) -> tuple[frozenset[str], tuple[str, ...]]:
+def _agreed(listed: _Features, own: frozenset[str] | None, machine: str) -> tuple[frozenset[str], tuple[str, ...]]:
     """The features that may be used, and a note where the kernel's list is not of this processor.
 
     Both must name a feature: the kernel leaves out what it has switched off; the processor, what the machine around the
@@ -138,9 +141,12 @@ def _agreed(listed: _Features, own: frozenset[str] | None) -> tuple[frozenset[st
     """
     if own is None:
         return listed.flags, ()
-    if not listed.x86:
-        return own, ("/proc/cpuinfo lists no features of this processor: its own word (CPUID) is taken",)
-    denied = sorted(listed.flags & cpuid.FEATURES.keys() - own)
+    is_listed, words, known = (
+        (listed.arm, "HWCAP", hwcap.FEATURES.keys()) if machine == ARM else (listed.x86, "CPUID", cpuid.FEATURES.keys())
+    )
+    if not is_listed:
+        return own, (f"/proc/cpuinfo lists no features of this processor: its own word ({words}) is taken",)
+    denied = sorted(listed.flags & known - own)
     if not denied:
         return listed.flags, ()
     return listed.flags - set(denied), (f"/proc/cpuinfo lists {', '.join(denied)}, the processor itself does not",)
@@ -164,7 +170,11 @@ def _cpu_features(root: Path) -> _Features:
     vendor, part = values.get("CPU implementer"), values.get("CPU part")
     name = values.get("model name") or (f"ARM implementer {vendor}, part {part}" if vendor else "unknown")
     return _Features(
-        values.get("vendor_id") or vendor or "unknown", name, frozenset(flags.split()), x86="flags" in values
+        values.get("vendor_id") or vendor or "unknown",
+        name,
+        frozenset(flags.split()),
+        "flags" in values,
+        "Features" in values,
     )
 
 

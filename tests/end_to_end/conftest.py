@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from mkllm.builder.kit import toolchain
+from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.process import run
 
 STOP_SECONDS = 15
@@ -48,6 +50,15 @@ class Server:
         with contextlib.closing(connection):
             connection.request("GET", "/health")
             return connection.getresponse().status
+
+    def ask(self, text: str) -> str:
+        """The beginning of the answer to one message."""
+        body = json.dumps({"messages": [{"role": "user", "content": text}], "max_tokens": 8})
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+            answer = json.load(connection.getresponse())
+        return str(answer["choices"][0]["message"]["content"])
 
     def wait_ready(self, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
@@ -129,7 +140,7 @@ def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Compile:
 
     def compiled(source: Path, name: str, *flags: str | Path) -> Path:
         target = tmp_path_factory.mktemp("compiled") / name
-        words = [toolchain.find_zig(), "cc", "-target", toolchain.TARGETS["linux-x86_64"], "-O1", "-Wall", "-Werror"]
+        words = [toolchain.find_zig(), "cc", "-target", TARGETS["linux-x86_64"].zig, "-O1", "-Wall", "-Werror"]
         run([*words, *flags, source, "-o", target], env=toolchain.environment())
         return target
 

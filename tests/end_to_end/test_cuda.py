@@ -19,6 +19,7 @@ from mkllm.builder.kit.elf import parse_version, read_elf
 from mkllm.builder.kit.pins import sdist
 from mkllm.builder.kit.sdist import fetch
 from mkllm.builder.kit.store import is_built
+from mkllm.builder.kit.target import TARGETS
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.engine import nvidia
 from mkllm.runtime.engine.look import look
@@ -142,7 +143,7 @@ def test_a_driver_of_another_version(
     for path in members.iterdir():
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "driver.c").write_text(DRIVER)
-    compiler = toolchain.write_wrappers(toolchain.find_zig(), "linux-x86_64", tmp_path / "toolchain")["cc"]
+    compiler = toolchain.write_wrappers(toolchain.find_zig(), TARGETS["linux-x86_64"], tmp_path / "toolchain")["cc"]
     library = ["-shared", "-fno-sanitize=all", f"-DVERSION={version}", "-o", tmp_path / cuda.DRIVER]
     words = [compiler, *library, tmp_path / "driver.c", "-ldl"]
     subprocess.run(words, check=True, capture_output=True, env={**os.environ, **toolchain.environment()})

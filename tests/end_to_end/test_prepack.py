@@ -87,6 +87,7 @@ def test_weights_lie_in_the_file_and_nowhere_else(plain: Path, packed: Path, ser
     own = {}
     for artifact, words in ((plain, ("--", "--repack")), (packed, ())):
         with serve(artifact, "--kernel", "cpu-haswell", "--no-tune", *words) as server:
+            server.ask("Hello")  # what is in the page cache is mapped as it is used
             text = Path(f"/proc/{server.engine.pid}/smaps").read_text()
             own[artifact] = anonymous(server.engine.pid)
     maps = re.findall(rf"{re.escape(str(packed))}\nSize: +\d+ kB\n(?:.*\n)*?Rss: +(\d+) kB", text)

@@ -15,6 +15,7 @@ import pytest
 from mkllm.builder import cache
 from mkllm.builder.kit import toolchain
 from mkllm.builder.kit.pip import pip, requirement
+from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.process import run
 
 ASK = ("-p", "What is mkllm?", "--temperature", "0")
@@ -93,7 +94,7 @@ def too_old(root: Path) -> None:
     code, versions = root / "libc.c", root / "libc.map"
     code.write_text(OLD_LIBC)
     versions.write_text(OLD_VERSIONS)
-    words = [toolchain.find_zig(), "cc", "-target", toolchain.TARGETS["linux-x86_64"], "-shared", "-nostdlib"]
+    words = [toolchain.find_zig(), "cc", "-target", TARGETS["linux-x86_64"].zig, "-shared", "-nostdlib"]
     link = [f"-Wl,--version-script={versions}", "-Wl,-soname,libc.so.6", "-o", root / "lib64" / "libc.so.6"]
     run([*words, code, *link], env=toolchain.environment())
 

@@ -16,6 +16,7 @@ import pytest
 
 from mkllm.builder import cache
 from mkllm.builder.kit import toolchain
+from mkllm.builder.kit.target import TARGETS
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.engine.look import look
 from mkllm.runtime.engine.placed import Placed
@@ -143,7 +144,7 @@ def test_no_driver(ask: Ask, tmp_path: Path) -> None:
 )
 def test_a_driver_that_fails_costs_a_sentence(ask: Ask, tmp_path: Path, code: str, trouble: str) -> None:
     (tmp_path / "driver.c").write_text("#include <unistd.h>\n" + DRIVER.format(code))
-    compiler = toolchain.write_wrappers(toolchain.find_zig(), "linux-x86_64", tmp_path)["cc"]
+    compiler = toolchain.write_wrappers(toolchain.find_zig(), TARGETS["linux-x86_64"], tmp_path)["cc"]
     words = [compiler, "-shared", "-fno-sanitize=all", "-o", tmp_path / "driver.so", tmp_path / "driver.c"]
     subprocess.run(words, check=True, capture_output=True, env={**os.environ, **toolchain.environment()})
     manifest = {

@@ -30,6 +30,19 @@ bool cpu_describe(char *text, size_t size)
              saved_registers(first[2]));
     return true;
 }
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+#ifndef AT_HWCAP2
+#define AT_HWCAP2 26
+#endif
+
+/* An emulator of one program answers this, too, for the processor that it plays. */
+bool cpu_describe(char *text, size_t size)
+{
+    snprintf(text, size, "%lx,%lx", getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
+    return true;
+}
 #else
 bool cpu_describe(char *text, size_t size)
 {

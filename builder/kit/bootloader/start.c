@@ -14,21 +14,25 @@
 
 enum { EXIT_OLD_SYSTEM = 72, PATH = 4096, TEXT = 1024, MOST_HEADERS = 32, NONE = -1, NO_FILE = -2, NO_FOLDER = -20 };
 
-#define LOADER "/lib64/ld-linux-x86-64.so.2"
-#define MUSL "/lib/ld-musl-x86_64.so.1"
+#define LOADER MKLLM_LOADER
+#define MUSL "/lib/ld-musl-" MKLLM_MACHINE ".so.1"
 #define LIBC "libc.so.6"
 #define STRINGIFIED(x) #x
 #define STRING(x) STRINGIFIED(x)
 #define NEEDED "glibc 2." STRING(MKLLM_GLIBC_MINOR) " or newer"
 
 /* Where libc.so.6 lies if not beside the loader; one after the other, since an array would hold addresses. */
-static const char folders[] = "/lib64/\0/lib/x86_64-linux-gnu/\0/usr/lib64/\0/usr/lib/x86_64-linux-gnu/\0/usr/lib/\0/lib/\0";
+static const char folders[] =
+    "/lib64/\0/lib/" MKLLM_TRIPLET "/\0/usr/lib64/\0/usr/lib/" MKLLM_TRIPLET "/\0/usr/lib/\0/lib/\0";
 
 extern char real_start[] __asm__("_start") __attribute__((visibility("hidden")));
 extern char image[] __asm__("__ehdr_start") __attribute__((visibility("hidden")));
 
 /* Holds its own address once the loader has done its work, and something else before. */
 static void *volatile relocated = (void *)&relocated;
+
+#ifdef __x86_64__
+enum { OURS = EM_X86_64 };
 
 __asm__(".globl mkllm_start\n.hidden mkllm_start\n.type mkllm_start, @function\n"
         "mkllm_start:\n"
@@ -49,10 +53,35 @@ static long call(long number, long a, long b, long c, long d, long e, long f)
                      : "rcx", "r11", "memory");
     return number;
 }
+#elif defined(__aarch64__)
+enum { OURS = EM_AARCH64 };
+
+__asm__(".globl mkllm_start\n.hidden mkllm_start\n.type mkllm_start, %function\n"
+        "mkllm_start:\n"
+        "    mov x19, x0\n" /* of use to what comes next */
+        "    mov x29, #0\n"
+        "    mov x30, #0\n"
+        "    mov x0, sp\n"
+        "    bl mkllm_begin\n"
+        "    mov x16, x0\n"
+        "    mov x0, x19\n"
+        "    mov x30, #0\n"
+        "    br x16\n");
+
+static long call(long number, long a, long b, long c, long d, long e, long f)
+{
+    register long x8 __asm__("x8") = number, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d, x4 __asm__("x4") = e, x5 __asm__("x5") = f;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+    return x0;
+}
+#else
+#error "no entry for this processor"
+#endif
 
 static int open_file(const char *path)
 {
-    return (int)call(__NR_open, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0, 0);
+    return (int)call(__NR_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
 }
 
 static void close_file(int fd)
@@ -120,7 +149,7 @@ static bool is_ours(const Elf64_Ehdr *header)
 {
     const unsigned char *ident = header->e_ident;
     return ident[0] == 0x7f && ident[1] == 'E' && ident[2] == 'L' && ident[3] == 'F' && ident[4] == ELFCLASS64 &&
-           header->e_machine == EM_X86_64 && header->e_phentsize == sizeof(Elf64_Phdr) &&
+           header->e_machine == OURS && header->e_phentsize == sizeof(Elf64_Phdr) &&
            header->e_phnum <= MOST_HEADERS;
 }
 
@@ -207,7 +236,7 @@ static void folder_of(int loader, char folder[PATH])
     while (count && used + 1 < sizeof link)
         link[used++] = digits[--count];
     link[used] = 0;
-    long length = call(__NR_readlink, (long)link, (long)folder, PATH - sizeof LIBC, 0, 0, 0);
+    long length = call(__NR_readlinkat, AT_FDCWD, (long)link, (long)folder, PATH - sizeof LIBC, 0, 0);
     for (length = is_error(length) ? 0 : length; length && folder[length - 1] != '/';)
         length--;
     folder[length] = 0;
@@ -237,7 +266,7 @@ static int glibc_minor(int loader)
 
 static bool exists(const char *path)
 {
-    return call(__NR_access, (long)path, 0, 0, 0, 0, 0) == 0;
+    return call(__NR_faccessat, AT_FDCWD, (long)path, 0, 0, 0, 0) == 0;
 }
 
 static void check_glibc(const char *program, int loader)

@@ -1,11 +1,13 @@
 // The program's entry: our own commands, else llama.cpp's (its `main` is renamed at compile time, CMakeLists.txt).
 #include "mkllm.h"
+#include "system.h"
 
 #include <cstring>
 
 int llama_app_main(int argc, char ** argv);
 
 int main(int argc, char ** argv) {
+    mkllm_prepare_process(argc, argv);
     if (argc == 3 && std::strcmp(argv[1], "slice") == 0) {
         return mkllm_slice(argv[2]);
     }

@@ -15,6 +15,7 @@
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
 #include "mkllm.h"
+#include "system.h"
 
 #include <atomic>
 #include <chrono>
@@ -311,6 +312,7 @@ void quiet(ggml_log_level level, const char * text, void *) {
 
 int mkllm_measure() {
     llama_log_set(quiet, nullptr);
+    mkllm_binary_output();
     mkllm_backend_init();
     bench b;
     for (std::string line; std::getline(std::cin, line);) {

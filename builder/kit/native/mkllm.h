@@ -3,11 +3,11 @@
 
 #include "llama.h"
 
+#include <cstdint>
 #include <cstdio>
 #include <functional>
 #include <memory>
-
-#include <sys/types.h>
+#include <string>
 
 extern "C" {
 // In place of llama.cpp's functions of the same names (shim.cpp).
@@ -21,14 +21,17 @@ using file_ptr = std::unique_ptr<FILE, int (*)(FILE *)>;
 
 // A part of an open file: `length` bytes from `offset`. `packed`: it is said to hold prepacked weights.
 struct region {
-    int   fd;
-    off_t offset;
-    off_t length;
-    bool  packed = false;
+    int     fd;
+    int64_t offset;
+    int64_t length;
+    bool    packed = false;
 };
 
 // Where the file "embedded:<name>" lies; null after a complaint (shim.cpp).
 const region * mkllm_find_embedded(const char * path);
+
+// The first of the files that "embedded:<name>" is split into; null where it lies in one (shim.cpp).
+const std::string * mkllm_find_split(const char * path);
 
 // A file with a description of its own, placed at the start of the region; null after a complaint that names `path` (shim.cpp).
 file_ptr mkllm_open(const region & r, const char * path);

@@ -12,6 +12,7 @@
 #include "ggml-cpp.h"
 #include "prepacked.h"
 #include "repack.h"
+#include "system.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -24,10 +25,6 @@
 #include <utility>
 #include <vector>
 
-#include <fcntl.h>
-#include <linux/memfd.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 // llama.cpp's own, of src/llama-model.h: all tensors, those that are there twice too.
@@ -54,12 +51,9 @@ model_ptr load(const region & r, const char * path, const llama_model_params & p
     return model_ptr(file ? llama_model_load_from_file_ptr(file.get(), params) : nullptr, llama_model_free);
 }
 
-void write_all(int fd, const char * data, size_t size, off_t at) {
+void write_all(int fd, const char * data, size_t size, int64_t at) {
     while (size) {
-        const ssize_t n = at < 0 ? write(fd, data, size) : pwrite(fd, data, size, at);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
+        const int64_t n = at < 0 ? mkllm_write(fd, data, size) : mkllm_write_at(fd, data, size, at);
         if (n < 0) {
             throw std::runtime_error(std::string("the weights cannot be written: ") + std::strerror(errno));
         }
@@ -93,10 +87,13 @@ public:
         if (found == plan_.end() || failure) {
             return true;
         }
-        mkllm_order(buffer, tensor, data);
         try {
+            if (!mkllm_commit(tensor->data, ggml_nbytes(tensor))) {
+                throw std::runtime_error("there is no memory for the weights");
+            }
+            mkllm_order(buffer, tensor, data);
             const prepacked_tensor & t = found->second;
-            write_all(file_.fd, (const char *) tensor->data, t.size, file_.offset + (off_t) t.at);
+            write_all(file_.fd, (const char *) tensor->data, t.size, file_.offset + (int64_t) t.at);
             forget(tensor->data, t.size);
             done += t.size;
             std::printf("{\"done\":%llu}\n", (unsigned long long) done);
@@ -113,10 +110,10 @@ public:
 private:
     // So that at any time only one tensor takes memory.
     static void forget(void * data, size_t size) {
-        const uintptr_t page = (uintptr_t) sysconf(_SC_PAGESIZE), begin = ((uintptr_t) data + page - 1) / page * page;
+        const uintptr_t page = mkllm_page(), begin = ((uintptr_t) data + page - 1) / page * page;
         const uintptr_t end = ((uintptr_t) data + size) / page * page;
         if (begin < end) {
-            madvise((void *) begin, end - begin, MADV_DONTNEED);
+            mkllm_forget((void *) begin, end - begin);
         }
     }
 
@@ -128,18 +125,18 @@ private:
 class using_them : public weight_taker {
 public:
     using_them(const prepacked & weights, const region & file, bool lock) : weights_(weights), lock_(lock) {
-        const off_t page = sysconf(_SC_PAGESIZE), before = file.offset % page;
+        const int64_t before = file.offset % (int64_t) mkllm_granularity();
         size_ = (size_t) (file.length + before);
-        map_  = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, file.offset - before);
-        base_ = map_ == MAP_FAILED ? nullptr : (char *) map_ + before;
+        map_  = mkllm_map(file.fd, file.offset - before, size_);
+        base_ = map_ ? (char *) map_ + before : nullptr;
         if (base_) {
-            madvise(map_, size_, MADV_HUGEPAGE);  // a wish
+            mkllm_wish_huge_pages(map_, size_);
         }
     }
 
     ~using_them() override {
         if (base_ && !is_kept) {
-            munmap(map_, size_);
+            mkllm_unmap(map_, size_);
         }
     }
 
@@ -158,8 +155,8 @@ public:
         }
         tensor->data = base_ + t.at;
         if (lock_) {
-            const uintptr_t page = (uintptr_t) sysconf(_SC_PAGESIZE), begin = (uintptr_t) tensor->data / page * page;
-            mlock((void *) begin, (uintptr_t) tensor->data + t.size - begin);  // a wish
+            const uintptr_t page = mkllm_page(), begin = (uintptr_t) tensor->data / page * page;
+            mkllm_wish_locked((void *) begin, (uintptr_t) tensor->data + t.size - begin);
         }
         taken_.insert(tensor->name);
         return true;
@@ -210,15 +207,15 @@ bool has_gpu(const llama_model_params & params) {
 
 // The plain GGUF in memory; its descriptor is the caller's.
 region restored(const prepacked & weights, const llama_model_params & params) {
-    const region memory = { (int) syscall(SYS_memfd_create, "model.gguf", MFD_CLOEXEC), 0, (off_t) weights.plain_size };
+    const region memory = { mkllm_memory_file(), 0, (int64_t) weights.plain_size };
     if (memory.fd < 0) {
         throw std::runtime_error(std::string("there is no memory for the plain weights: ") + std::strerror(errno));
     }
     try {
-        off_t done = 0;
+        int64_t done = 0;
         weights.restore([&](const char * data, size_t size) {
             write_all(memory.fd, data, size, done);
-            done += (off_t) size;
+            done += (int64_t) size;
             if (params.progress_callback) {
                 params.progress_callback((float) done / (float) memory.length, params.progress_callback_user_data);
             }
@@ -238,17 +235,17 @@ void forget_copied(const region & memory, const llama_model * model, const gguf_
             mapped.insert(name);
         }
     }
-    const off_t page = sysconf(_SC_PAGESIZE);
+    const int64_t page = (int64_t) mkllm_page();
     for (int64_t i = 0; i < gguf_get_n_tensors(&header); i++) {
         const char * name = gguf_get_tensor_name(&header, i);
         if (mapped.count(name)) {
             continue;
         }
-        const off_t at    = (off_t) (gguf_get_data_offset(&header) + gguf_get_tensor_offset(&header, i));
-        const off_t begin = (at + page - 1) / page * page;
-        const off_t end   = (at + (off_t) ggml_nbytes(ggml_get_tensor(const_cast<ggml_context *>(&shapes), name))) / page * page;
+        const int64_t at    = (int64_t) (gguf_get_data_offset(&header) + gguf_get_tensor_offset(&header, i));
+        const int64_t begin = (at + page - 1) / page * page;
+        const int64_t end   = (at + (int64_t) ggml_nbytes(ggml_get_tensor(const_cast<ggml_context *>(&shapes), name))) / page * page;
         if (begin < end) {
-            fallocate(memory.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, begin, end - begin);  // a wish
+            mkllm_punch(memory.fd, begin, end);
         }
     }
 }
@@ -271,30 +268,9 @@ struct header {
     ggml_context_ptr shapes;
 };
 
-// Bytes that are free, for this process and for the container that it may run in; all where it is not said.
-uint64_t free_memory() {
-    uint64_t least = UINT64_MAX;
-    if (const std::unique_ptr<FILE, int (*)(FILE *)> facts{ std::fopen("/proc/meminfo", "re"), std::fclose }) {
-        char line[256];
-        unsigned long long kib;
-        while (std::fgets(line, sizeof line, facts.get())) {
-            if (std::sscanf(line, "MemAvailable: %llu kB", &kib) == 1) {
-                least = kib << 10;
-            }
-        }
-    }
-    const auto number = [](const char * path) {
-        const std::unique_ptr<FILE, int (*)(FILE *)> file{ std::fopen(path, "re"), std::fclose };
-        unsigned long long value = UINT64_MAX;
-        return file && std::fscanf(file.get(), "%llu", &value) == 1 ? (uint64_t) value : UINT64_MAX;
-    };
-    const uint64_t limit = number("/sys/fs/cgroup/memory.max"), used = number("/sys/fs/cgroup/memory.current");
-    return limit == UINT64_MAX || used == UINT64_MAX ? least : std::min(least, limit - std::min(limit, used));
-}
-
 // Where there is no room for a second copy in another order, the plain weights are used as they are.
 model_ptr load_restored(const prepacked & weights, const char * path, llama_model_params params) {
-    const uint64_t room = free_memory();
+    const uint64_t room = mkllm_free_memory();
     if (weights.plain_size > room) {
         throw std::runtime_error(
             "the weights are prepacked for other kernels, and to restore them takes " + std::to_string(weights.plain_size >> 20) +
@@ -388,7 +364,7 @@ void prepack() {
             throw std::runtime_error("not all of the weights were ordered");
         }
         const std::string index = prepacked::index((uint64_t) r.length, p.layouts, p.tensors);
-        write_all(r.fd, index.data(), index.size(), r.offset + (off_t) p.end);
+        write_all(r.fd, index.data(), index.size(), r.offset + (int64_t) p.end);
         size = p.end + index.size();
     }
     std::printf("{\"size\":%llu,\"tensors\":%zu,\"bytes\":%llu}\n", (unsigned long long) size, p.tensors.size(),
@@ -409,10 +385,11 @@ void restore() {
     if (!weights) {
         throw std::runtime_error("the weights are not prepacked");
     }
-    weights->restore([](const char * data, size_t size) { write_all(STDOUT_FILENO, data, size, -1); });
+    weights->restore([](const char * data, size_t size) { write_all(fileno(stdout), data, size, -1); });
 }
 
 int run(void (*command)()) {
+    mkllm_binary_output();
     llama_log_set([](ggml_log_level level, const char * text, void *) {
         if (level == GGML_LOG_LEVEL_ERROR) {
             std::fputs(text, stderr);

@@ -1,12 +1,12 @@
 #include "prepacked.h"
 
+#include "system.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <exception>
 #include <stdexcept>
-
-#include <unistd.h>
 
 namespace {
 
@@ -164,7 +164,7 @@ std::string prepacked::index(uint64_t plain_size, const std::vector<layout> & la
 
 void prepacked::raw(uint64_t offset, size_t size, char * out) const {
     while (size) {
-        const ssize_t n = pread(file_.fd, out, size, file_.offset + (off_t) offset);
+        const int64_t n = mkllm_read_at(file_.fd, out, size, file_.offset + (int64_t) offset);
         if (n < 0 && errno == EINTR) {
             continue;
         }

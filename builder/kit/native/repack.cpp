@@ -5,6 +5,7 @@
 
 #include "ggml-backend-impl.h"
 #include "mkllm.h"
+#include "system.h"
 
 #include <algorithm>
 #include <atomic>
@@ -16,9 +17,6 @@
 #include <thread>
 #include <utility>
 #include <vector>
-
-#include <sched.h>
-#include <sys/mman.h>
 
 namespace {
 
@@ -50,6 +48,9 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *
     if (is_whole && taker && taker->take(buffer, tensor, data)) {
         return;
     }
+    if (taker && !mkllm_commit(tensor->data, ggml_nbytes(tensor))) {
+        GGML_ABORT("there is no memory for the weights");
+    }
     if (is_whole) {
         mkllm_order(buffer, tensor, data);
     } else {
@@ -58,7 +59,7 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void *
 }
 
 void give_back(ggml_backend_buffer_t buffer) {
-    munmap(buffer->context, buffer->size);
+    mkllm_release(buffer->context, buffer->size);
 }
 
 // Addresses without memory, which comes to what is written.
@@ -67,8 +68,8 @@ ggml_backend_buffer_t reserve(ggml_backend_buffer_type_t type, size_t size) {
     if (!model) {
         return nullptr;
     }
-    void * memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    ggml_backend_buffer_t buffer = memory == MAP_FAILED ? nullptr : ggml_backend_cpu_buffer_from_ptr(memory, size);
+    void * memory = mkllm_reserve(size);
+    ggml_backend_buffer_t buffer = memory ? ggml_backend_cpu_buffer_from_ptr(memory, size) : nullptr;
     if (buffer) {
         const auto get_base       = buffer->iface.get_base;
         buffer->buft              = type;
@@ -88,7 +89,7 @@ ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size)
         const uintptr_t begin = ((uintptr_t) ggml_backend_buffer_get_base(buffer) + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
         const uintptr_t end   = ((uintptr_t) ggml_backend_buffer_get_base(buffer) + size) & ~(HUGE_PAGE - 1);
         if (begin < end) {
-            madvise((void *) begin, end - begin, MADV_HUGEPAGE);  // a wish
+            mkllm_wish_huge_pages((void *) begin, end - begin);
         }
     }
     return buffer;
@@ -110,8 +111,7 @@ taking::~taking() {
 }
 
 unsigned mkllm_processors() {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) ? 1 : std::min((unsigned) CPU_COUNT(&set), MOST);
+    return std::min(mkllm_processors_allowed(), MOST);
 }
 
 void mkllm_by_all_processors(size_t count, const std::function<void(size_t)> & work) {

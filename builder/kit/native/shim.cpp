@@ -5,25 +5,21 @@
 // It knows nothing of artifacts, zip or manifests: only descriptors, offsets and lengths given by the environment.
 #include "ggml-backend.h"
 #include "mkllm.h"
+#include "system.h"
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
-#include <fcntl.h>
-#include <pthread.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 namespace {
@@ -33,6 +29,7 @@ const int USAGE = 2;
 
 struct settings {
     std::map<std::string, region> embedded;
+    std::string                   split_name, split_path;
     bool                          has_backends = false;
     std::vector<std::string>      backends;
     int                           status_fd = -1;
@@ -76,10 +73,7 @@ __attribute__((format(printf, 1, 2), noreturn)) void refuse(const char * format,
 // --- environment -----------------------------------------------------------------------------------------------------
 
 std::string take(const char * name) {
-    const char * value = std::getenv(name);
-    std::string copy = value ? value : "";
-    unsetenv(name);
-    return copy;
+    return mkllm_take_variable(name).value_or("");
 }
 
 std::vector<std::string> split(const std::string & text, char separator) {
@@ -94,12 +88,12 @@ std::vector<std::string> split(const std::string & text, char separator) {
     return parts;
 }
 
-// A descriptor that this process was given; from here on it stays in this process.
 int descriptor(const char * variable, long long number) {
-    if (number < 0 || number > 1 << 20 || fcntl((int) number, F_SETFD, FD_CLOEXEC) == -1) {
+    const int fd = mkllm_inherited(number);
+    if (fd == -1) {
         refuse("%s names the descriptor %lld, which is not open", variable, number);
     }
-    return (int) number;
+    return fd;
 }
 
 int descriptor_from(const char * variable) {
@@ -126,18 +120,27 @@ void read_embedded(const std::string & value) {
         if ((found != 3 && !packed) || offset < 0 || length < 0) {
             refuse("MKLLM_EMBEDDED holds \"%s\", not name=fd@offset:length", entry.c_str());
         }
-        the().embedded[entry.substr(0, equals)] = { descriptor("MKLLM_EMBEDDED", fd), (off_t) offset, (off_t) length, packed };
+        the().embedded[entry.substr(0, equals)] = { descriptor("MKLLM_EMBEDDED", fd), offset, length, packed };
     }
+}
+
+// One model whose files llama.cpp opens itself: it finds the others by the name of the first.
+void read_split(const std::string & value) {
+    const size_t equals = value.find('=');
+    if (!value.empty() && (equals == std::string::npos || equals == 0)) {
+        refuse("MKLLM_SPLIT is \"%s\", not name=path", value.c_str());
+    }
+    the().split_name = value.substr(0, equals);
+    the().split_path = value.empty() ? value : value.substr(equals + 1);
 }
 
 // --- lifeline --------------------------------------------------------------------------------------------------------
 
-void * end_with_parent(void * argument) {
-    const int fd = (int) (intptr_t) argument;
+void end_with_parent(int fd) {
     char byte;
-    ssize_t n;
+    int  n;
     do {
-        n = read(fd, &byte, 1);
+        n = (int) read(fd, &byte, 1);
     } while (n > 0 || (n == -1 && errno == EINTR));
     _exit(0);
 }
@@ -146,22 +149,17 @@ void hold_lifeline(int fd) {
     if (fd == -1) {
         return;
     }
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_t thread;
-    const int error = pthread_create(&thread, nullptr, end_with_parent, (void *) (intptr_t) fd);
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (error) {
+    if (const int error = mkllm_start_thread(end_with_parent, fd)) {
         refuse("no thread can be started: %s", std::strerror(error));
     }
-    pthread_detach(thread);
 }
 
 __attribute__((constructor)) void read_environment() {
     read_embedded(take("MKLLM_EMBEDDED"));
-    the().has_backends = std::getenv("MKLLM_BACKENDS") != nullptr;
-    the().backends     = split(take("MKLLM_BACKENDS"), ':');
+    read_split(take("MKLLM_SPLIT"));
+    const std::optional<std::string> backends = mkllm_take_variable("MKLLM_BACKENDS");
+    the().has_backends = backends.has_value();
+    the().backends     = split(backends.value_or(""), MKLLM_SEPARATOR);
     the().status_fd    = descriptor_from("MKLLM_STATUS_FD");
     hold_lifeline(descriptor_from("MKLLM_LIFELINE_FD"));
 }
@@ -184,24 +182,11 @@ void report(const std::string & line) {
     if (the().status_fd == -1) {
         return;
     }
-    sigset_t pipe_signal, before;
-    sigemptyset(&pipe_signal);
-    sigaddset(&pipe_signal, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
     const std::string text = line + "\n";
-    ssize_t n;
-    do {
-        n = write(the().status_fd, text.data(), text.size());
-    } while (n == -1 && errno == EINTR);
-    if (n == -1) {
-        const timespec now = {};
-        if (errno == EPIPE) {
-            sigtimedwait(&pipe_signal, nullptr, &now);
-        }
+    if (mkllm_write_quietly(the().status_fd, text.data(), text.size()) == -1) {
         close(the().status_fd);
         the().status_fd = -1;
     }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 // What a load's progress callback needs; chains the one that was set before.
@@ -234,12 +219,15 @@ llama_model * load(const char * path, const llama_model_params & params) {
     if (!is_embedded(path)) {
         return llama_model_load_from_file(path, params);
     }
+    if (const std::string * first = mkllm_find_split(path)) {
+        return llama_model_load_from_file(first->c_str(), params);
+    }
     const region * r = mkllm_find_embedded(path);
     return r ? mkllm_load_region(*r, path, params) : nullptr;
 }
 
 bool load_backend(const std::string & file) {
-    const bool loaded = ggml_backend_load(file.c_str()) != nullptr;
+    const bool loaded = ggml_backend_load(mkllm_module_name(file).c_str()) != nullptr;
     report("{\"event\":\"backend\",\"file\":" + quoted(file) + ",\"loaded\":" + (loaded ? "true" : "false") + "}");
     return loaded;
 }
@@ -266,20 +254,22 @@ const region * mkllm_find_embedded(const char * path) {
         return nullptr;
     }
     const region & r = found->second;
-    struct stat facts;
-    if (fstat(r.fd, &facts) == -1 || r.offset > facts.st_size || r.length > facts.st_size - r.offset) {
+    const int64_t size = mkllm_file_size(r.fd);
+    if (size == -1 || r.offset > size || r.length > size - r.offset) {
         complain("the embedded file \"%s\" ends beyond the file that holds it: that file is truncated", path);
         return nullptr;
     }
     return &r;
 }
 
+const std::string * mkllm_find_split(const char * path) {
+    return !the().split_path.empty() && the().split_name == path + sizeof PREFIX - 1 ? &the().split_path : nullptr;
+}
+
 file_ptr mkllm_open(const region & r, const char * path) {
-    const std::string proc = "/proc/self/fd/" + std::to_string(r.fd);
-    file_ptr file(std::fopen(proc.c_str(), "rbe"), std::fclose);
-    if (!file || fseeko(file.get(), r.offset, SEEK_SET) == -1) {
+    file_ptr file(mkllm_reopen(r.fd, r.offset), std::fclose);
+    if (!file) {
         complain("the embedded file \"%s\" cannot be opened: %s", path, std::strerror(errno));
-        return file_ptr(nullptr, std::fclose);
     }
     return file;
 }

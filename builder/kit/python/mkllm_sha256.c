@@ -1,14 +1,9 @@
-/* SHA-256 with the SHA instructions of x86-64, about eight times as quick as CPython's own loop, in place of OpenSSL's. */
+/* SHA-256 with the SHA instructions of x86-64 and ARMv8, on x86-64 about eight times as quick as CPython's own loop, in place of
+ * OpenSSL's. */
 
 #include "mkllm_sha256.h"
 
 enum { BLOCK = 64 };
-
-#ifdef __x86_64__
-#include <cpuid.h>
-#include <immintrin.h>
-
-enum { SSSE3 = 1 << 9, SSE41 = 1 << 19, SHA = 1 << 29 };
 
 static const unsigned constants[64] __attribute__((aligned(16))) = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -20,6 +15,12 @@ static const unsigned constants[64] __attribute__((aligned(16))) = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
+
+#ifdef __x86_64__
+#include <cpuid.h>
+#include <immintrin.h>
+
+enum { SSSE3 = 1 << 9, SSE41 = 1 << 19, SHA = 1 << 29 };
 
 static int has_instructions(void)
 {
@@ -61,6 +62,41 @@ static void compress(unsigned *state, const unsigned char *data, ptrdiff_t block
     __m128i feba = _mm_shuffle_epi32(abef, 0x1b), dchg = _mm_shuffle_epi32(cdgh, 0xb1);
     _mm_storeu_si128((__m128i *)state, _mm_blend_epi16(feba, dchg, 0xf0));
     _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#include <sys/auxv.h>
+
+enum { SHA2 = 1 << 6 }; /* of AT_HWCAP */
+
+static int has_instructions(void)
+{
+    return (getauxval(AT_HWCAP) & SHA2) != 0;
+}
+
+__attribute__((target("sha2")))
+static void compress(unsigned *state, const unsigned char *data, ptrdiff_t blocks)
+{
+    uint32x4_t abcd = vld1q_u32(state), efgh = vld1q_u32(state + 4);
+    for (; blocks; blocks--, data += BLOCK) {
+        const uint32x4_t abcd_before = abcd, efgh_before = efgh;
+        uint32x4_t words[4];
+        for (int i = 0; i < 4; i++)
+            words[i] = vreinterpretq_u32_u8(vrev32q_u8(vld1q_u8(data + 16 * i)));
+#pragma clang loop unroll(full)
+        for (int i = 0; i < 16; i++) {
+            uint32x4_t *now = &words[i % 4];
+            if (i >= 4)
+                *now = vsha256su1q_u32(vsha256su0q_u32(*now, words[(i + 1) % 4]), words[(i + 2) % 4], words[(i + 3) % 4]);
+            uint32x4_t round = vaddq_u32(*now, vld1q_u32(constants + 4 * i)), abcd_now = abcd;
+            abcd = vsha256hq_u32(abcd, efgh, round);
+            efgh = vsha256h2q_u32(efgh, abcd_now, round);
+        }
+        abcd = vaddq_u32(abcd, abcd_before);
+        efgh = vaddq_u32(efgh, efgh_before);
+    }
+    vst1q_u32(state, abcd);
+    vst1q_u32(state + 4, efgh);
 }
 #else
 static int has_instructions(void)

@@ -20,6 +20,7 @@ from mkllm.builder.kit.pins import sdist
 from mkllm.builder.kit.pkg import read_pkg, write_pkg
 from mkllm.builder.kit.sdist import fetch
 from mkllm.builder.kit.store import build_part
+from mkllm.builder.kit.target import builder
 
 KIT = "0123456789abcdef"
 HOME_NAME = "_MEI0123456789abcd"
@@ -109,7 +110,7 @@ def silent_report() -> SilentReport:
 @pytest.fixture(scope="session")
 def bootloader_folder(silent_report: SilentReport) -> Path:
     """The built part, from the cache if it is there."""
-    return build_part(bootloader_part.part(fetch(sdist("pyinstaller"))), silent_report)
+    return build_part(bootloader_part.part(builder(), fetch(sdist("pyinstaller"))), silent_report)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mkllm.builder.kit import bootloader
 from mkllm.builder.kit.elf import read_elf
+from mkllm.builder.kit.target import TARGETS
 
 
 def test_needs_the_c_library_only_and_an_old_one(bootloader_folder: Path) -> None:
@@ -35,4 +36,6 @@ def test_key_changes_with_the_sdist(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(b"1")
     other.write_bytes(b"2")
-    assert bootloader.part(one).key == bootloader.part(one).key != bootloader.part(other).key
+    keys = [bootloader.part(TARGETS["linux-x86_64"], path).key for path in (one, one, other)]
+    assert keys[0] == keys[1] != keys[2]
+    assert bootloader.part(TARGETS["linux-aarch64"], one).key not in keys

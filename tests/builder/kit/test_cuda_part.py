@@ -10,12 +10,15 @@ import pytest
 
 from mkllm.builder import process
 from mkllm.builder.errors import MissingTool, NoKit, NoSpace, ToolFailed, WrongHash
-from mkllm.builder.kit import cuda, cuda_tools, native, toolchain
-from mkllm.builder.kit.elf import require
+from mkllm.builder.kit import cuda, cuda_tools, toolchain
+from mkllm.builder.kit.elf import Elf
 from mkllm.builder.kit.pins import pins
+from mkllm.builder.kit.promise import require
+from mkllm.builder.kit.target import TARGETS, X86_64
 from mkllm.builder.kit.toolchain import Tools
 
 ONE = "75-real"
+LINUX = TARGETS["linux-x86_64"]
 
 
 @dataclass
@@ -77,7 +80,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
 def built(sdist: Path, tmp_path: Path, architectures: str = ONE) -> Notes:
     with (tmp_path / "log").open("w") as log:
         notes = Notes(log)
-        cuda.part(sdist, architectures).build(tmp_path / "work", tmp_path / "out", notes)
+        cuda.part(LINUX, sdist, architectures).build(tmp_path / "work", tmp_path / "out", notes)
     return notes
 
 
@@ -99,18 +102,18 @@ def test_what_is_no_architecture(text: str, wrong: str) -> None:
 
 @pytest.mark.usefixtures("tools")
 def test_the_key_changes_with_the_architectures_and_the_compilers(sdist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, one = cuda.part(sdist), cuda.part(sdist, ONE)
-    assert cuda.part(sdist).key == before.key == cuda.part(sdist, cuda.ARCHITECTURES).key
+    before, one = cuda.part(LINUX, sdist), cuda.part(LINUX, sdist, ONE)
+    assert cuda.part(LINUX, sdist).key == before.key == cuda.part(LINUX, sdist, cuda.ARCHITECTURES).key
     assert one.inputs["version cuda_architectures"] == ONE and one.weight < before.weight
     other = {name: {**entry, "version": "99"} for name, entry in pins()["cuda"].items()}
     monkeypatch.setattr(cuda_tools, "pins", lambda: {"cuda": other})
-    assert len({before.key, one.key, cuda.part(sdist).key}) == 3
-    assert cuda.part(sdist).inputs["version cuda"] == "99"
+    assert len({before.key, one.key, cuda.part(LINUX, sdist).key}) == 3
+    assert cuda.part(LINUX, sdist).inputs["version cuda"] == "99"
 
 
 @pytest.mark.usefixtures("installed")
 def test_what_it_is_compiled_with(tools: Tools, sdist: Path, tmp_path: Path) -> None:
-    part, work = cuda.part(sdist, "75-real,90-virtual"), tmp_path / "work"
+    part, work = cuda.part(LINUX, sdist, "75-real,90-virtual"), tmp_path / "work"
     program(tools.cmake, f'printf "%s\\n" "$@" > {tmp_path / "told"}')
     program(tools.ninja, "echo 'nvcc error: no such kernel'; exit 1")
     with (
@@ -184,20 +187,16 @@ def test_the_environment_tells_the_compiler_nothing(monkeypatch: pytest.MonkeyPa
 
 
 def test_only_this_module_may_need_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needing = type(
-        "Elf", (), {"glibc": (2, 17), "versions": frozenset(), "needed": ("libc.so.6", "libggml-base.so", cuda.DRIVER)}
-    )
-    monkeypatch.setattr("mkllm.builder.kit.elf.read_elf", lambda path: needing)
-    require(tmp_path / cuda.MODULE, "2.17", cuda.LIBRARIES)
+    needing = Elf(X86_64, 4096, ("libc.so.6", "libggml-base.so", cuda.DRIVER), frozenset({"GLIBC_2.17"}), None, None)
+    monkeypatch.setattr("mkllm.builder.kit.promise.read_elf", lambda path: needing)
+    require(LINUX, tmp_path / cuda.MODULE, cuda.LINKED)
     with pytest.raises(ToolFailed, match="needs libcuda.so.1, which not every machine has"):
-        require(tmp_path / "libggml-cpu-x64.so", "2.17", native.SYSTEM_LIBRARIES | {"libggml-base.so"})
+        require(LINUX, tmp_path / "libggml-cpu-x64.so", {"libggml-base.so"})
 
 
 @pytest.mark.parametrize("library", ["libcublas.so.13", "libcudart.so.13", "libstdc++.so.6"])
 def test_what_a_machine_need_not_have(library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needing = type(
-        "Elf", (), {"glibc": (2, 17), "versions": frozenset(), "needed": ("libc.so.6", cuda.DRIVER, library)}
-    )
-    monkeypatch.setattr("mkllm.builder.kit.elf.read_elf", lambda path: needing)
+    needing = Elf(X86_64, 4096, ("libc.so.6", cuda.DRIVER, library), frozenset({"GLIBC_2.17"}), None, None)
+    monkeypatch.setattr("mkllm.builder.kit.promise.read_elf", lambda path: needing)
     with pytest.raises(ToolFailed, match=f"needs {library}".replace("+", r"\+")):
-        require(tmp_path / cuda.MODULE, "2.17", cuda.LIBRARIES)
+        require(LINUX, tmp_path / cuda.MODULE, cuda.LINKED)

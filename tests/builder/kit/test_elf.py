@@ -9,11 +9,18 @@ import pytest
 
 from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit import elf
+from mkllm.builder.kit.target import AARCH64, X86_64
 
 BASE = 0x10000
 
 
-def make(needed: list[str], versions: dict[str, list[str]], runpath: str | None = None) -> bytes:
+def make(
+    needed: list[str],
+    versions: dict[str, list[str]],
+    runpath: str | None = None,
+    machine: int = X86_64,
+    page: int = 4096,
+) -> bytes:
     """A file with nothing but one loadable segment, a dynamic section and what that points at."""
     strings = b"\0"
 
@@ -37,8 +44,14 @@ def make(needed: list[str], versions: dict[str, list[str]], runpath: str | None 
     dynamic = b"".join(struct.pack("<QQ", *tag) for tag in tags)
     start = header_size + len(strings) + len(verneed)
     end = start + len(dynamic)
-    header = elf.MAGIC + bytes(26) + struct.pack("<QQIHHHHHH", 64, 0, 0, 64, 56, 2, 0, 0, 0)
-    load = struct.pack("<IIQQQQQQ", elf.PT_LOAD, 0, 0, BASE, BASE, end, end, 4096)
+    header = (
+        elf.MAGIC
+        + bytes(12)
+        + struct.pack("<H", machine)
+        + bytes(12)
+        + struct.pack("<QQIHHHHHH", 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    )
+    load = struct.pack("<IIQQQQQQ", elf.PT_LOAD, 0, 0, BASE, BASE, end, end, page)
     pointer = struct.pack("<IIQQQQQQ", elf.PT_DYNAMIC, 0, start, BASE + start, 0, len(dynamic), 0, 8)
     return header + load + pointer + strings + verneed + dynamic
 
@@ -58,6 +71,7 @@ def test_reads_what_the_file_needs(sample: Path) -> None:
     assert read.glibc == (2, 14)
     assert read.runpath == "$ORIGIN"
     assert read.soname is None
+    assert (read.machine, read.page) == (X86_64, 4096)
 
 
 def test_reads_the_running_python() -> None:
@@ -79,18 +93,34 @@ def test_nothing_needed(tmp_path: Path) -> None:
     assert elf.newest_glibc(tmp_path) == "0"
 
 
+def system(glibc: str, machine: int = X86_64, page: int = 4096) -> elf.System:
+    return elf.System(machine, glibc, page)
+
+
 def test_promise_is_kept(sample: Path) -> None:
-    elf.require(sample, "2.14", frozenset({"libc.so.6", "libm.so.6", "libz.so.1"}))
+    elf.check(sample.name, elf.read_elf(sample), system("2.14"), frozenset({"libc.so.6", "libm.so.6", "libz.so.1"}))
 
 
 def test_newer_glibc_is_refused(sample: Path) -> None:
     with pytest.raises(ToolFailed, match=r"'libsample.so' needs glibc 2.14, but 2.9 is promised"):
-        elf.require(sample, "2.9", frozenset({"libc.so.6", "libm.so.6", "libz.so.1"}))
+        elf.check(sample.name, elf.read_elf(sample), system("2.9"), frozenset({"libc.so.6", "libm.so.6", "libz.so.1"}))
 
 
 def test_foreign_library_is_refused(sample: Path) -> None:
     with pytest.raises(ToolFailed, match=r"needs libz.so.1, which"):
-        elf.require(sample, "2.17", frozenset({"libc.so.6", "libm.so.6"}))
+        elf.check(sample.name, elf.read_elf(sample), system("2.17"), frozenset({"libc.so.6", "libm.so.6"}))
+
+
+def test_another_processor_is_refused(sample: Path) -> None:
+    with pytest.raises(ToolFailed, match=r"'libsample.so' is for another processor \(ELF machine 62, not 183\)"):
+        elf.check(sample.name, elf.read_elf(sample), system("2.17", AARCH64), frozenset())
+
+
+def test_too_small_an_alignment_is_refused() -> None:
+    small, large = (elf.parse("it", make([], {}, machine=AARCH64, page=page)) for page in (16384, 65536))
+    elf.check("it", large, system("2.17", AARCH64, 65536), frozenset())
+    with pytest.raises(ToolFailed, match="'it' cannot be mapped with pages of 65536 bytes, only up to 16384"):
+        elf.check("it", small, system("2.17", AARCH64, 65536), frozenset())
 
 
 def test_truncated_anywhere(sample: Path) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from mkllm.builder import cli
 from mkllm.builder.kit import build
 from mkllm.builder.kit.part import Part, Report
+from mkllm.builder.kit.target import TARGETS, builder
 from mkllm.builder.version import version
 
 from .test_store import writing
@@ -35,15 +37,15 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Part(name, {"version glslc": "2031.4"} if modules else {}, make, 1.0)
 
     monkeypatch.setattr(build, "fetch", lambda sdist, log: Path(sdist.filename))
-    monkeypatch.setattr(build.native, "part", lambda variants, sdist: writing(variants, calls))
-    monkeypatch.setattr(build.vulkan, "part", lambda sdist: empty("vulkan", "libggml-vulkan.so"))
-    monkeypatch.setattr(build.cuda, "part", lambda sdist, names: empty(f"cuda for {names}", "libggml-cuda.so"))
+    monkeypatch.setattr(build.native, "part", lambda target, variants, sdist: writing(variants, calls))
+    monkeypatch.setattr(build.vulkan, "part", lambda target, sdist: empty("vulkan", "libggml-vulkan.so"))
+    monkeypatch.setattr(build.cuda, "part", lambda target, sdist, names: empty(f"cuda for {names}", "libggml-cuda.so"))
     monkeypatch.setattr(build.web, "part", lambda sdist: empty("web"))
-    monkeypatch.setattr(build.bootloader, "part", lambda sdist: empty("bootloader"))
-    monkeypatch.setattr(build.python, "part", lambda folder: empty("python"))
-    monkeypatch.setattr(build.runtime_pkg, "part", lambda python: empty("runtime"))
+    monkeypatch.setattr(build.bootloader, "part", lambda target, sdist: empty("bootloader"))
+    monkeypatch.setattr(build.python, "part", lambda target, folder: empty("python"))
+    monkeypatch.setattr(build.runtime_pkg, "part", lambda target, python: replace(empty("runtime"), needs=(python,)))
     monkeypatch.setattr(build.runtime_pkg, "glibc_of", lambda path: "2.35")
-    monkeypatch.setattr(build.promise, "check_files", lambda folders: None)
+    monkeypatch.setattr(build.promise, "check_files", lambda target, folders: None)
     return calls
 
 
@@ -57,7 +59,7 @@ def mkllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_build_list_and_show(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert mkllm("build") == 0
-    assert built == ["python", "all", "web", "bootloader", "runtime"]
+    assert built == ["all", "web", "bootloader", "python", "runtime"]
     kit = capfd.readouterr().out.split()[1]
     assert mkllm("build", "--variants", "host") == 0
     current = capfd.readouterr().out.split()[1]
@@ -73,10 +75,39 @@ def test_build_list_and_show(built: list[str], mkllm: Run, capfd: pytest.Capture
     assert json.loads(capfd.readouterr().out)["id"] == kit
 
 
+def test_a_kit_for_another_system_stands_beside_this_ones(
+    built: list[str], mkllm: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = next(name for name in TARGETS if name != builder().name)
+    assert mkllm("build") == 0
+    own = capfd.readouterr().out.split()[1]
+    assert mkllm("build", "--target", other, "--backends", "vulkan") == 0
+    words = capfd.readouterr().out.split()
+    assert words[3] == f"{other}:"
+    assert mkllm("list", "--json") == 0
+    listed = json.loads(capfd.readouterr().out)
+    assert {(one["target"], one["in_use"]) for one in listed} == {(builder().name, True), (other, True)}
+    assert mkllm("show") == 0
+    assert own in capfd.readouterr().out
+
+
+def test_the_variants_of_this_machine_are_none_of_another_system(
+    built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = next(name for name in TARGETS if name != builder().name)
+    assert mkllm("build", "--target", other, "--variants", "host") == 20
+    assert f"which is none for {other!r}: choose 'all', or name some of " in capfd.readouterr().err and built == []
+
+
+def test_a_target_without_a_recipe(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert mkllm("build", "--target", "amiga") == 20
+    assert "there is no recipe for the target 'amiga': choose " in capfd.readouterr().err and built == []
+
+
 def test_a_kit_with_another_backend(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert mkllm("build") == 0
     assert mkllm("build", "--backends", "vulkan") == 0
-    assert built == ["python", "all", "web", "bootloader", "runtime", "vulkan"]
+    assert built == ["all", "web", "bootloader", "python", "runtime", "vulkan"]
     capfd.readouterr()
     assert mkllm("show", "--json") == 0
     shown = json.loads(capfd.readouterr().out)
@@ -88,7 +119,7 @@ def test_a_kit_with_another_backend(built: list[str], mkllm: Run, capfd: pytest.
 
 def test_a_kit_with_two_more_backends(built: list[str], mkllm: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert mkllm("build", "--backends", "vulkan,cuda", "--cuda-architectures", "75-real") == 0
-    assert built == ["python", "all", "cuda for 75-real", "vulkan", "web", "bootloader", "runtime"]
+    assert built == ["all", "cuda for 75-real", "vulkan", "web", "bootloader", "python", "runtime"]
     capfd.readouterr()
     assert mkllm("show", "--json") == 0
     assert {"cuda", "vulkan"} <= set(json.loads(capfd.readouterr().out)["backends"])

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mkllm.builder.errors import NoKit
-from mkllm.builder.kit import metal, native, toolchain
+from mkllm.builder.kit import metal, toolchain
+from mkllm.builder.kit.project import Places
 from mkllm.builder.kit.toolchain import Tools
 
 
@@ -28,7 +29,7 @@ def test_what_it_is_compiled_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     tools = Tools(tmp_path / "ninja", tmp_path / "cmake", tmp_path / "ninja")
     monkeypatch.setattr(toolchain, "find_tools", lambda: tools)
     monkeypatch.setattr(metal, "unpack", lambda sdist, folder: None)
-    places = native.Places(work)
+    places = Places(work)
     (places.build / "bin").mkdir(parents=True)
     (places.build / "bin" / metal.MODULE).write_bytes(b"a module")
     (places.source / "vendor" / "llama.cpp").mkdir(parents=True)

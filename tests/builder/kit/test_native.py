@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from mkllm.builder.errors import NoSpace, ToolFailed
-from mkllm.builder.kit import native, toolchain
+from mkllm.builder.kit import native, project, toolchain
+from mkllm.builder.kit.target import TARGETS, Target
 from mkllm.builder.kit.toolchain import Tools
+
+LINUX, ARM = TARGETS["linux-x86_64"], TARGETS["linux-aarch64"]
 
 
 @dataclass
@@ -64,7 +67,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
 
 def test_steps_of_ninja_become_fractions() -> None:
     seen: list[float] = []
-    on_line = native.step_reporter(seen.append)
+    on_line = project.step_reporter(seen.append)
     for line in ("[1/4] Building CXX object a.o", "a.cpp:1: warning: [2/4]", "[4/4] Linking"):
         on_line(line)
     assert seen == [0.25, 1.0]
@@ -72,15 +75,17 @@ def test_steps_of_ninja_become_fractions() -> None:
 
 @pytest.mark.usefixtures("tools")
 def test_key_changes_with_the_source(sdist: Path) -> None:
-    before = native.part("all", sdist)
-    assert native.part("all", sdist).key == before.key
-    assert native.part("host", sdist).key != before.key
+    before = native.part(LINUX, "all", sdist)
+    assert native.part(LINUX, "all", sdist).key == before.key
+    assert native.part(LINUX, "host", sdist).key != before.key
+    arm = native.part(ARM, "all", sdist)
+    assert arm.key != before.key and arm.folder != before.folder
     sdist.write_bytes(sdist.read_bytes() + b"\0")
-    assert native.part("all", sdist).key != before.key
+    assert native.part(LINUX, "all", sdist).key != before.key
 
 
 def test_compiler_error_is_shown(sdist: Path, tools: Tools, tmp_path: Path) -> None:
-    part, notes = native.part("host", sdist), Notes()
+    part, notes = native.part(LINUX, "host", sdist), Notes()
     program(tools.ninja, "echo '[1/9] Building'; echo 'a.cpp:3: error: no such thing'; exit 1")
     with pytest.raises(ToolFailed, match=r"'ninja' ended with status 1; the whole output is in build.log") as failure:
         part.build(tmp_path / "work", tmp_path / "out", notes)
@@ -90,7 +95,7 @@ def test_compiler_error_is_shown(sdist: Path, tools: Tools, tmp_path: Path) -> N
 
 
 def test_disk_full_while_compiling(sdist: Path, tools: Tools, tmp_path: Path) -> None:
-    part = native.part("host", sdist)
+    part = native.part(LINUX, "host", sdist)
     program(tools.ninja, "echo 'LLVM ERROR: IO failure on output stream: No space left on device'; exit 1")
     with pytest.raises(NoSpace, match="no space left"):
         part.build(tmp_path / "work", tmp_path / "out", Notes())
@@ -103,16 +108,19 @@ def test_disk_full_while_unpacking(sdist: Path, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(native, "unpack", full)
     with pytest.raises(NoSpace, match="while writing 'a.cpp'"):
-        native.part("host", sdist).build(tmp_path / "work", tmp_path / "out", Notes())
+        native.part(LINUX, "host", sdist).build(tmp_path / "work", tmp_path / "out", Notes())
 
 
-def test_what_cmake_is_told(sdist: Path, tools: Tools, tmp_path: Path) -> None:
-    part, told = native.part("all", sdist), tmp_path / "told"
+@pytest.mark.parametrize(("target", "count"), [(LINUX, 14), (ARM, 8)])
+def test_what_cmake_is_told(target: Target, count: int, sdist: Path, tools: Tools, tmp_path: Path) -> None:
+    part, told = native.part(target, "all", sdist), tmp_path / "told"
     program(tools.cmake, f'printf "%s\\n" "$@" > {told}')
     program(tools.ninja, "exit 1")
     with pytest.raises(ToolFailed):
         part.build(tmp_path / "work", tmp_path / "out", Notes())
     words = told.read_text().splitlines()
     assert "-DMKLLM_LLAMA_VERSION=9.9" in words
-    assert next(word for word in words if word.startswith("-DMKLLM_VARIANTS=")).count(";") == 13
+    assert next(word for word in words if word.startswith("-DMKLLM_VARIANTS=")).count(";") == count - 1
+    assert f"-DCMAKE_SYSTEM_PROCESSOR={target.machine}" in words
+    assert f"-target {target.zig}" in (tmp_path / "work/toolchain/cxx").read_text()
     assert (tmp_path / "work/project/shim.cpp").exists()

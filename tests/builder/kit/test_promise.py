@@ -7,9 +7,11 @@ import pytest
 from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit import promise
 from mkllm.builder.kit.pkg import BINARY, DATA, Entry, Pkg, write_pkg
+from mkllm.builder.kit.target import TARGETS
 
 from .test_elf import make
 
+LINUX, ARM = TARGETS["linux-x86_64"], TARGETS["linux-aarch64"]
 GOOD = make(["libc.so.6", "libm.so.6"], {"libc.so.6": ["GLIBC_2.2.5", "GLIBC_2.17"]})
 NEWER = make(["libc.so.6"], {"libc.so.6": ["GLIBC_2.2.5", "GLIBC_2.18"]})
 
@@ -36,26 +38,26 @@ def put_pkg(folder: Path, module: bytes) -> None:
 
 
 def test_kept(parts: list[Path]) -> None:
-    promise.check_files(parts)
+    promise.check_files(LINUX, parts)
 
 
 def test_a_newer_glibc(parts: list[Path]) -> None:
     (parts[0] / "native" / "libggml.so").write_bytes(NEWER)
     with pytest.raises(ToolFailed, match="'native/libggml.so' needs glibc 2.18, but 2.17 is promised"):
-        promise.check_files(parts)
+        promise.check_files(LINUX, parts)
 
 
 def test_what_only_a_newer_loader_can_do(parts: list[Path]) -> None:
     relative = make(["libc.so.6"], {"libc.so.6": ["GLIBC_2.2.5", "GLIBC_ABI_DT_RELR"]})
     (parts[0] / "native" / "libggml.so").write_bytes(relative)
     with pytest.raises(ToolFailed, match="'native/libggml.so' needs GLIBC_ABI_DT_RELR, which glibc 2.17 does not have"):
-        promise.check_files(parts)
+        promise.check_files(LINUX, parts)
 
 
 def test_a_newer_glibc_inside_the_frozen_runtime(parts: list[Path]) -> None:
     put_pkg(parts[1], NEWER)
     with pytest.raises(ToolFailed, match=r"'runtime.pkg/psutil/_x.so' needs glibc 2.18, but 2.17 is promised"):
-        promise.check_files(parts)
+        promise.check_files(LINUX, parts)
 
 
 @pytest.mark.parametrize("library", ["libz.so.1", "libstdc++.so.6", "libgcc_s.so.1", "libutil.so.1", "libvulkan.so.1"])
@@ -64,15 +66,30 @@ def test_a_foreign_library(parts: list[Path], library: str) -> None:
     with pytest.raises(
         ToolFailed, match=f"'runtime.pkg/psutil/_x.so' needs {library.replace('+', '.')}, which not every"
     ):
-        promise.check_files(parts)
+        promise.check_files(LINUX, parts)
 
 
 def test_a_driver_that_a_module_alone_may_need(parts: list[Path]) -> None:
     (parts[0] / "native" / "libggml-vulkan.so").write_bytes(make(["libvulkan.so.1", "libggml.so"], {}))
-    promise.check_files(parts)
+    promise.check_files(LINUX, parts)
+
+
+def test_a_file_for_another_processor_inside_the_frozen_runtime(parts: list[Path]) -> None:
+    put_pkg(parts[1], make(["libc.so.6"], {}, machine=ARM.elf_machine, page=ARM.page))
+    with pytest.raises(ToolFailed, match="'runtime.pkg/psutil/_x.so' is for another processor"):
+        promise.check_files(LINUX, parts)
+
+
+def test_each_system_has_a_loader_of_its_own(tmp_path: Path) -> None:
+    library, loader = tmp_path / "libggml.so", "ld-linux-aarch64.so.1"
+    library.write_bytes(make([loader], {loader: ["GLIBC_2.17"]}, machine=ARM.elf_machine, page=ARM.page))
+    promise.require(ARM, library)
+    library.write_bytes(make(["ld-linux-x86-64.so.2"], {}, machine=ARM.elf_machine, page=ARM.page))
+    with pytest.raises(ToolFailed, match="'libggml.so' needs ld-linux-x86-64.so.2, which not every machine has"):
+        promise.require(ARM, library)
 
 
 def test_a_damaged_file(parts: list[Path]) -> None:
     (parts[0] / "native" / "libggml.so").write_bytes(GOOD[:70])
     with pytest.raises(ToolFailed, match="'native/libggml.so' is not a whole 64-bit ELF file"):
-        promise.check_files(parts)
+        promise.check_files(LINUX, parts)

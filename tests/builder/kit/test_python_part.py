@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from mkllm.builder.errors import MissingTool, NoSpace, ToolFailed
-from mkllm.builder.kit import python, python_source
+from mkllm.builder.kit import python, python_source, store
 from mkllm.builder.kit.debian import SourceFile
+from mkllm.builder.kit.elf import read_elf
 from mkllm.builder.kit.part import Part, Report
 from mkllm.builder.kit.sdist import sha256
+from mkllm.builder.kit.target import TARGETS, Target, builder
 
 CONFIGURE = """#!/bin/sh
 echo configured >> configured
@@ -76,7 +78,7 @@ def put(path: Path, top: str, files: dict[str, str]) -> SourceFile:
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`make(files, fix)`: the part out of such a source, with changes."""
 
-    def made(files: dict[str, str] | None = None, fix: str = FIX) -> Part:
+    def made(files: dict[str, str] | None = None, fix: str = FIX, target: Target | None = None) -> Part:
         sources = {
             "python": {
                 "source": put(tmp_path / "python.tar.gz", "Python", {**CPYTHON, **(files or {})}),
@@ -88,7 +90,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(python, "source_files", lambda name: sources[name])
         monkeypatch.setattr(python, "pins", lambda: pins)
         monkeypatch.setattr(python_source, "pins", lambda: pins)
-        return python.part(tmp_path)
+        return python.part(target or builder(), tmp_path)
 
     monkeypatch.setenv("MKLLM_CACHE", str(tmp_path / "cache"))
     return made
@@ -106,7 +108,8 @@ def test_built(make: Any, folders: SimpleNamespace, silent_report: Report) -> No
     make().build(folders.work, folders.out, silent_report)
     library = folders.out / "lib" / "python3.11"
     assert {path.name for path in library.iterdir()} == {
-        *("os.py", "ctypes", "pyexpat.py", "lib-dynload", "LICENSE.txt", "LICENSE-zlib.txt", python.SYSCONFIG),
+        *("os.py", "ctypes", "pyexpat.py", "lib-dynload", "LICENSE.txt", "LICENSE-zlib.txt"),
+        f"{python.sysconfig_name(builder())}.py",
     }
     assert (library / "ctypes" / "__init__.py").read_text() == ""
     assert (library / "LICENSE.txt").read_text() == "of Python\n\n\nand of others\n"
@@ -116,6 +119,21 @@ def test_built(make: Any, folders: SimpleNamespace, silent_report: Report) -> No
     assert "mkllm_sha256(sha_info->digest" in (source / "Modules" / "sha256module.c").read_text()
     settings = (source / "settings").read_text()
     assert "PKG_CONFIG=false\n" in settings and "SOURCE_DATE_EPOCH=315532800\n" in settings
+
+
+def test_another_system_needs_this_ones_and_is_configured_with_it(
+    make: Any, folders: SimpleNamespace, silent_report: Report
+) -> None:
+    other = next(target for target in TARGETS.values() if target != builder())
+    noting = CONFIGURE + 'echo "$@" > options\n'
+    part, ours = make({"configure": noting}, target=other), make({"configure": noting})
+    assert [needed.key for needed in part.needs] == [ours.key] and part.folder != ours.folder
+    part.build(folders.work, folders.out, silent_report)
+    options = (folders.work / "source" / "options").read_text().split()
+    assert {f"--build={builder().triplet}", f"--host={other.triplet}"} <= set(options)
+    assert f"--with-build-python={python.program(store.place_of(ours))}" in options
+    assert read_elf(python.program(folders.out)).machine == other.elf_machine
+    assert (python.library_folder(folders.out) / f"{python.sysconfig_name(other)}.py").exists()
 
 
 def test_goes_on_where_it_ended(make: Any, folders: SimpleNamespace, silent_report: Report) -> None:

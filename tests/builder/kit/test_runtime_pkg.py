@@ -11,6 +11,7 @@ from mkllm.builder.kit import python, runtime_pkg
 from mkllm.builder.kit.part import Part, Report
 from mkllm.builder.kit.pkg import read_pkg
 from mkllm.builder.kit.runtime_licenses import write_licenses
+from mkllm.builder.kit.target import builder
 
 
 def test_loading_order() -> None:
@@ -24,15 +25,19 @@ def test_libraries_that_need_one_another() -> None:
 
 
 def interpreter(*inputs: str) -> Part:
-    return Part("python", dict.fromkeys(inputs, ""), lambda work, out, report: None, 1.0)
+    return Part("python", dict.fromkeys(inputs, ""), lambda work, out, report: None, 1.0, builder().name)
 
 
 def test_key_is_stable_and_depends_on_the_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    before = runtime_pkg.part(interpreter())
-    assert runtime_pkg.part(interpreter()).key == before.key != runtime_pkg.part(interpreter("another")).key
+    before = runtime_pkg.part(builder(), interpreter())
+    assert (
+        runtime_pkg.part(builder(), interpreter()).key
+        == before.key
+        != runtime_pkg.part(builder(), interpreter("another")).key
+    )
     (tmp_path / "cli.py").write_text("def main(): ...\n")
     monkeypatch.setattr(runtime_pkg, "runtime_folder", lambda: tmp_path)
-    assert runtime_pkg.part(interpreter()).key != before.key
+    assert runtime_pkg.part(builder(), interpreter()).key != before.key
 
 
 def test_a_package_of_another_hash_is_not_installed(
@@ -44,11 +49,11 @@ def test_a_package_of_another_hash_is_not_installed(
     hashes = {"tiny": [put_wheel("tiny")], "pyinstaller": ["0" * 64]}
     monkeypatch.setattr(runtime_pkg, "pins", lambda: {**table, "wheels": hashes})
     with pytest.raises(WrongHash, match=f"'pyinstaller==1.0' arrived with the SHA-256 {found}"):
-        runtime_pkg.make_environment(tmp_path / "python", tmp_path / "environment", silent_report)
+        runtime_pkg.make_environment(builder(), tmp_path / "python", tmp_path / "environment", silent_report)
     packages = runtime_pkg.site_packages(tmp_path / "environment")
     assert list(packages.iterdir()) == []
     hashes["pyinstaller"] = [found]
-    runtime_pkg.make_environment(tmp_path / "python", tmp_path / "environment", silent_report)
+    runtime_pkg.make_environment(builder(), tmp_path / "python", tmp_path / "environment", silent_report)
     assert {path.name for path in packages.iterdir()} >= {"tiny-1.0.dist-info", "pyinstaller-1.0.dist-info"}
 
 

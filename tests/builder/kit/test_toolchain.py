@@ -9,6 +9,7 @@ import pytest
 
 from mkllm.builder.errors import MissingTool
 from mkllm.builder.kit import toolchain
+from mkllm.builder.kit.target import TARGETS
 
 
 def program(path: Path, text: str) -> Path:
@@ -55,7 +56,7 @@ def test_tool_that_does_not_run(tmp_path: Path) -> None:
 
 def test_wrappers_pass_every_word_on(tmp_path: Path) -> None:
     zig = program(tmp_path / "a folder" / "zig", 'for word in "$@"; do echo "<$word>"; done')
-    wrappers = toolchain.write_wrappers(zig, "linux-x86_64", tmp_path / "wrappers")
+    wrappers = toolchain.write_wrappers(zig, TARGETS["linux-x86_64"], tmp_path / "wrappers")
     printed = subprocess.run([wrappers["cxx"], "-o", "a b", "c.cpp"], capture_output=True, text=True, check=True).stdout
     assert printed.split("\n")[:3] == ["<c++>", "<-target>", "<x86_64-linux-gnu.2.17>"]
     assert printed.endswith("<-o>\n<a b>\n<c.cpp>\n")
@@ -64,6 +65,12 @@ def test_wrappers_pass_every_word_on(tmp_path: Path) -> None:
 
 def test_same_wrappers_are_not_written_again(tmp_path: Path) -> None:
     zig = program(tmp_path / "zig", "true")
-    first = {path: path.stat().st_mtime_ns for path in toolchain.write_wrappers(zig, "linux-x86_64", tmp_path).values()}
-    again = {path: path.stat().st_mtime_ns for path in toolchain.write_wrappers(zig, "linux-x86_64", tmp_path).values()}
+    first = {
+        path: path.stat().st_mtime_ns
+        for path in toolchain.write_wrappers(zig, TARGETS["linux-x86_64"], tmp_path).values()
+    }
+    again = {
+        path: path.stat().st_mtime_ns
+        for path in toolchain.write_wrappers(zig, TARGETS["linux-x86_64"], tmp_path).values()
+    }
     assert again == first

@@ -8,10 +8,14 @@ from typing import IO
 import pytest
 
 from mkllm.builder.errors import MissingTool, NoKit, NoSpace, ToolFailed
-from mkllm.builder.kit import native, toolchain, vulkan
+from mkllm.builder.kit import toolchain, vulkan
 from mkllm.builder.kit.build import MODULE, optional_backends
-from mkllm.builder.kit.elf import require
+from mkllm.builder.kit.elf import Elf
+from mkllm.builder.kit.promise import require
+from mkllm.builder.kit.target import TARGETS, X86_64
 from mkllm.builder.kit.toolchain import Tools
+
+LINUX = TARGETS["linux-x86_64"]
 
 
 @dataclass
@@ -92,18 +96,18 @@ def test_no_headers(sdk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tools")
 def test_the_key_changes_with_what_compiles_the_shaders_and_with_the_headers(sdk: Path, sdist: Path) -> None:
-    before = vulkan.part(sdist)
-    assert vulkan.part(sdist).key == before.key and before.inputs["version glslc"] == "2031.4"
+    before = vulkan.part(LINUX, sdist)
+    assert vulkan.part(LINUX, sdist).key == before.key and before.inputs["version glslc"] == "2031.4"
     (sdk / "include" / "vulkan" / "vulkan.hpp").write_text("class other;\n")
-    headers = vulkan.part(sdist)
+    headers = vulkan.part(LINUX, sdist)
     program(sdk / "bin" / "glslc", "echo shaderc v2031.5")
-    assert len({before.key, headers.key, vulkan.part(sdist).key}) == 3
+    assert len({before.key, headers.key, vulkan.part(LINUX, sdist).key}) == 3
 
 
 @pytest.mark.usefixtures("sdk")
 def test_what_it_is_compiled_with(tools: Tools, sdist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vulkan, "unpack", lambda sdist, folder: None)
-    part, work = vulkan.part(sdist), tmp_path / "work"
+    part, work = vulkan.part(LINUX, sdist), tmp_path / "work"
     program(tools.cmake, f'printf "%s\\n" "$@" > {tmp_path / "told"}')
     program(tools.ninja, "exit 1")
     with (tmp_path / "log").open("w") as log, pytest.raises(ToolFailed):
@@ -121,19 +125,15 @@ def test_disk_full(sdist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(vulkan, "unpack", full)
     with (tmp_path / "log").open("w") as log, pytest.raises(NoSpace, match="while writing 'a.cpp'"):
-        vulkan.part(sdist).build(tmp_path / "work", tmp_path / "out", Notes(log))
+        vulkan.part(LINUX, sdist).build(tmp_path / "work", tmp_path / "out", Notes(log))
 
 
 def test_only_this_module_may_need_the_loader_of_vulkan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needing = type(
-        "Elf",
-        (),
-        {"glibc": (2, 17), "versions": frozenset(), "needed": ("libc.so.6", "libggml-base.so", vulkan.LOADER)},
-    )
-    monkeypatch.setattr("mkllm.builder.kit.elf.read_elf", lambda path: needing)
-    require(tmp_path / vulkan.MODULE, "2.17", vulkan.LIBRARIES)
+    needing = Elf(X86_64, 4096, ("libc.so.6", "libggml-base.so", vulkan.LOADER), frozenset({"GLIBC_2.17"}), None, None)
+    monkeypatch.setattr("mkllm.builder.kit.promise.read_elf", lambda path: needing)
+    require(LINUX, tmp_path / vulkan.MODULE, vulkan.LINKED)
     with pytest.raises(ToolFailed, match="needs libvulkan.so.1, which not every machine has"):
-        require(tmp_path / "libggml-cpu-x64.so", "2.17", native.SYSTEM_LIBRARIES | {"libggml-base.so"})
+        require(LINUX, tmp_path / "libggml-cpu-x64.so", {"libggml-base.so"})
 
 
 LISTS = [

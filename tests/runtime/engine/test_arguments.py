@@ -39,7 +39,7 @@ def test_the_model_of_the_file_is_served_under_its_name(manifest):
     words = arguments(manifest, EngineOptions(), FIT, FOUR)
     assert words[:5] == ("serve", "-m", "embedded:model.gguf", "--alias", "fake")
     assert (after(words, "--ctx-size"), after(words, "--threads")) == ("512", "4")
-    assert "--parallel" not in words and "--no-warmup" not in words
+    assert "--parallel" not in words
 
 
 def test_the_user_comes_after_the_maker(manifest):
@@ -55,7 +55,14 @@ def test_asked_values_replace_defaults(manifest):
     assert [after(words, name) for name in ("--threads", "--threads-batch", "--parallel", "--alias")] == list("782") + [
         "me"
     ]
-    assert "--no-warmup" in words
+
+
+@pytest.mark.parametrize(
+    ("kernel", "brief", "warm"), [("cpu-x64", False, False), ("vulkan", False, True), ("vulkan", True, False)]
+)
+def test_drivers_are_warmed_up_and_processors_are_not(manifest, kernel, brief, warm):
+    words = arguments(manifest, EngineOptions(brief=brief), FIT, Settings(kernel, 4, 4))
+    assert ("--no-warmup" not in words) is warm
 
 
 def test_what_was_fitted_into_the_memory(manifest):

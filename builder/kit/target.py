@@ -1,0 +1,104 @@
+"""The systems that kits are made for: one table; knows no part of a kit.
+
+A new system is a new row. What a part does for each of them is said in the part.
+"""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mkllm.builder.errors import NoKit
+
+X86_64, AARCH64 = 62, 183  # e_machine of ELF files
+GLIBC = "2.17"
+MANYLINUX = ("_2_17", "2014")  # wheels for systems as old as that; x86-64 has older ones, too
+
+
+@dataclass(frozen=True)
+class Target:
+    """One system. `name` is what users call it, `system` and `machine` what CMake and Linux do, `zig` and `triplet`
+    what zig and the GNU tools do; `platforms` are tags of the wheels that it can use. For Linux: the `glibc` that is
+    promised, the path of its `loader`, the `elf_machine` of its files, and the largest `page`, in bytes, that its
+    kernels have."""
+
+    name: str
+    system: str
+    machine: str
+    zig: str
+    triplet: str
+    platforms: tuple[str, ...]
+    glibc: str = ""
+    loader: str = ""
+    elf_machine: int = 0
+    page: int = 4096
+
+    def program(self, name: str) -> str:
+        """The file name of a program."""
+        return name
+
+    def library(self, name: str) -> str:
+        """The file name of a shared library or of a module: `libggml.so`."""
+        return f"lib{name}.so"
+
+    @property
+    def system_libraries(self) -> frozenset[str]:
+        """What every such system has: nothing else may be needed."""
+        common = ("libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1")
+        return frozenset({*common, self.loader.rpartition("/")[2]})
+
+
+_ROWS = (
+    Target(
+        name="linux-x86_64",
+        system="Linux",
+        machine="x86_64",
+        zig=f"x86_64-linux-gnu.{GLIBC}",
+        triplet="x86_64-linux-gnu",
+        platforms=tuple(f"manylinux{version}_x86_64" for version in (*MANYLINUX, "_2_12", "2010", "_2_5", "1")),
+        glibc=GLIBC,
+        loader="/lib64/ld-linux-x86-64.so.2",
+        elf_machine=X86_64,
+    ),
+    Target(
+        name="linux-aarch64",
+        system="Linux",
+        machine="aarch64",
+        zig=f"aarch64-linux-gnu.{GLIBC}",
+        triplet="aarch64-linux-gnu",
+        platforms=tuple(f"manylinux{version}_aarch64" for version in MANYLINUX),
+        glibc=GLIBC,
+        loader="/lib/ld-linux-aarch64.so.1",
+        elf_machine=AARCH64,
+        page=65536,  # 16 KiB on a Raspberry Pi 5, 64 KiB on some servers
+    ),
+)
+TARGETS: Mapping[str, Target] = {row.name: row for row in _ROWS}
+
+
+def named(name: str) -> Target:
+    """The target of that name. Raises NoKit when there is none."""
+    if name not in TARGETS:
+        raise NoKit(f"there is no recipe for the target {name!r}: choose {' or '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def host() -> Target | None:
+    """The target whose programs this machine runs; None when no kit is made for it."""
+    names = (row for row in _ROWS if row.system == platform.system() and row.machine == platform.machine())
+    return next(names, None)
+
+
+def default() -> Target:
+    """What is built for when nothing is said: this machine's own, if there is a recipe for it."""
+    return host() or _ROWS[0]
+
+
+def builder() -> Target:
+    """This machine's own target, by whose programs those of others are made. Raises NoKit where there is none."""
+    here = host()
+    if here is None:
+        raise NoKit(
+            f"kits are not built on {platform.system()} {platform.machine()}: build one on {' or '.join(TARGETS)}, and "
+            "install its wheel here"
+        )
+    return here

@@ -1,0 +1,46 @@
+"""The table of targets: what its rows must have, and which of them this machine is."""
+
+import platform
+
+import pytest
+
+from mkllm.builder.errors import NoKit
+from mkllm.builder.kit import target as targets
+from mkllm.builder.kit.target import TARGETS
+from mkllm.runtime.hardware.variants import VARIANTS
+
+
+def on(system: str, machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
+def test_every_target_has_a_variant_that_runs_everywhere(target: targets.Target) -> None:
+    assert [row.name for row in VARIANTS if row.machine == target.machine and not row.needs]
+
+
+def test_no_two_are_alike() -> None:
+    rows = list(TARGETS.values())
+    for name in ("name", "zig"):
+        assert len({getattr(row, name) for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "name"), [("Linux", "x86_64", "linux-x86_64"), ("Linux", "aarch64", "linux-aarch64")]
+)
+def test_this_machine(system: str, machine: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    on(system, machine, monkeypatch)
+    assert targets.builder() == targets.default() == targets.host() == TARGETS[name]
+
+
+def test_a_machine_without_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    on("Linux", "riscv64", monkeypatch)
+    assert targets.host() is None and targets.default().name == "linux-x86_64"
+    with pytest.raises(NoKit, match="^kits are not built on Linux riscv64: build one on linux-x86_64 or "):
+        targets.builder()
+
+
+def test_unknown() -> None:
+    with pytest.raises(NoKit, match="there is no recipe for the target 'amiga': choose linux-x86_64 or "):
+        targets.named("amiga")
