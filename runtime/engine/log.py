@@ -61,6 +61,10 @@ class Log:
         """The last lines of this engine, without empty ones."""
         return [line for line in [*self._lines, self._rest.decode("utf-8", "replace")] if line.strip()][-count:]
 
+    def has(self, words: str) -> bool:
+        """Whether this engine has said so, in one of the lines that are kept."""
+        return any(words in line for line in self.tail(KEPT_LINES))
+
     def trouble(self, starting: bool) -> str:
         """The line that most likely says what went wrong.
 

@@ -204,7 +204,7 @@ class Engine:
             kernel_refused=self.status.kernel_refused,
             on_gpu=self.kernel in GPUS,
             ready_seconds=None if self._ready_at is None else time.monotonic() - self._ready_at,
-            port_taken=self._ready_at is None and PORT_TAKEN in words,
+            port_taken=self._ready_at is None and self._log.has(PORT_TAKEN),
         )
 
     def _how(self, returncode: int) -> str:

@@ -83,7 +83,6 @@ def windows(wine: Wine, packages: Path, fake_exe: Path, tmp_path: Path) -> Windo
         "MKLLM_ARTIFACT": wine.path(fake_exe),
         "FAKE_PYTHON": wine.path(wine.python),
         "FAKE_SCRIPT": wine.path(SCRIPT),
-        "TEMP": wine.path(tmp_path / "temp"),
-        "TMP": wine.path(tmp_path / "temp"),
+        "TMPDIR": wine.path(tmp_path / "temp"),  # wine has a TEMP of its own
     }
     return Windows(wine, fake_exe, environment)

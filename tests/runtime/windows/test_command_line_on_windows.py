@@ -115,7 +115,7 @@ def test_damage_is_named(windows, tmp_path):
 @pytest.mark.parametrize(
     "words,code,sentence",
     [
-        (["--nonsense"], 2, "No such option: --nonsense"),
+        (["--nonsense"], 2, "No such option '--nonsense'"),
         (["extract", "nothing"], 32, "has no member 'nothing'"),
         (["extract", "-o", "no folder\\model.gguf"], 13, "there is no folder 'no folder'; create it first"),
         (["--kernel", "cpu-zen9"], 40, "this file has no kernel 'cpu-zen9'"),
