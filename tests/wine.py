@@ -49,7 +49,7 @@ class Wine:
         return subprocess.Popen(command, env={**self.environment, **env}, **{**pipes, **options})  # type: ignore[call-overload]
 
     def run(
-        self, *words: str | Path, env: Mapping[str, str] = {}, stdin: str = "", timeout: float = 120, **options: object
+        self, *words: str | Path, env: Mapping[str, str] = {}, stdin: str = "", timeout: float = 600, **options: object
     ) -> "subprocess.CompletedProcess[str]":
         """Run a Windows program to its end, killed after `timeout` seconds; its words are UTF-8."""
         with self.popen(*words, env=env, **options) as process:

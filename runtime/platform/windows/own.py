@@ -1,6 +1,7 @@
 """This process on Windows. A frozen program is two: the launcher, which unpacks it and waits, and its child."""
 
 import _thread
+import contextlib
 import ctypes
 import os
 import signal
@@ -51,8 +52,9 @@ def _launcher() -> int | None:
         return None
     name, length = ctypes.create_unicode_buffer(LONGEST_PATH), ctypes.c_ulong(LONGEST_PATH)
     found = calls.QueryFullProcessImageName(parent, 0, name, ctypes.byref(length))
-    if found and os.path.normcase(name.value) == os.path.normcase(os.path.abspath(sys.executable)):
-        return parent
+    with contextlib.suppress(OSError):
+        if found and os.path.samefile(name.value, sys.executable):
+            return parent
     calls.CloseHandle(parent)
     return None
 

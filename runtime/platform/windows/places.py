@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ assert sys.platform == "win32"
 from mkllm.runtime.errors import NoPlace
 from mkllm.runtime.platform.windows import files
 
+TEMPORARY = re.compile(r"mkllm-(\d+)-[0-9a-f]{12}")
 LONGEST_HOME = 180  # what lies in it is loaded by functions that take paths of 259 letters
 
 
@@ -28,7 +30,7 @@ def native_home(kit: str) -> tuple[Path, bool] | None:
         if why := _unusable(path):
             reasons.append(f"{str(base)!r}: {why}")
         else:
-            _hold(path)
+            _hold(path) if durable else _sweep(base)
             return path, durable
     tried = "; ".join(reasons) or "no variable names one"
     raise NoPlace(f"no folder can hold the engine ({tried}): set MKLLM_RUNTIME_DIR to one that can be written")
@@ -39,6 +41,16 @@ def _hold(path: Path) -> None:
     descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOINHERIT, 0o600)
     with contextlib.suppress(OSError):  # a file system without locks
         files.lock_shared(descriptor)
+
+
+def _sweep(base: Path) -> None:
+    """Remove what launches left here that were killed, as far as it can be."""
+    for path in base.glob("mkllm-*-*"):
+        owner = TEMPORARY.fullmatch(path.name)
+        if owner and not files.is_running(int(owner[1])):
+            import shutil
+
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _places() -> Iterator[tuple[Path, bool]]:

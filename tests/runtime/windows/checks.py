@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 
@@ -212,8 +211,9 @@ def check_whose_the_console_is(folder):
     kernel32.FreeConsole()
     kernel32.AllocConsole()
     alone = terminal._is_alone()
-    guest = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    time.sleep(1)
+    code = "print(flush=True); input()"
+    guest = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    guest.stdout.readline()
     shared = terminal._is_alone()
     guest.kill()
     return [alone, shared]
@@ -233,7 +233,10 @@ def check_places(folder):
     local = places.native_home("0123456789abcdef")
     (folder / "LOCALAPPDATA").rename(folder / "gone")
     (folder / "LOCALAPPDATA").touch()
+    (folder / "TEMP" / f"mkllm-{0x7FFFFFF0}-0123456789ab").mkdir(parents=True)
+    (folder / "TEMP" / f"mkllm-{os.getpid()}-0123456789ab").mkdir()
     temporary = places.native_home("0123456789abcdef")
+    swept = sorted(path.name.split("-")[1] == str(os.getpid()) for path in (folder / "TEMP").iterdir())
     (folder / "TEMP").rename(folder / "gone too")
     (folder / "TEMP").touch()
     sys.executable = str(folder / "TEMP" / "demo.exe")
@@ -245,7 +248,7 @@ def check_places(folder):
     return [
         str(chosen[0].relative_to(folder)),
         str(local[0].relative_to(folder)),
-        temporary[0].parent.name,
+        [temporary[0].parent.name, swept],
         [chosen[1], local[1], temporary[1]],
         failure,
     ]

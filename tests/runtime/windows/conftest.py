@@ -11,6 +11,13 @@ import pytest
 from wine import ROOT, Wine
 
 SCRIPT = ROOT / "tests" / "runtime" / "fake_engine.py"
+# What artifacts have not; and where temporary folders are, for which wine has variables of its own.
+START = """
+import os, sys
+sys.modules["ssl"] = sys.modules["_ssl"] = None
+if "TESTS_TEMP" in os.environ:
+    os.environ["TMPDIR"] = os.environ["TESTS_TEMP"]
+"""
 LAUNCHER = Path(__file__).with_name("launcher.c")
 
 
@@ -45,7 +52,7 @@ def packages(wine: Wine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packages")
     (folder / "mkllm").mkdir()
     (folder / "mkllm" / "runtime").symlink_to(ROOT / "runtime")
-    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['ssl'] = sys.modules['_ssl'] = None\n")
+    (folder / "sitecustomize.py").write_text(START)
     return folder
 
 
@@ -83,6 +90,6 @@ def windows(wine: Wine, packages: Path, fake_exe: Path, tmp_path: Path) -> Windo
         "MKLLM_ARTIFACT": wine.path(fake_exe),
         "FAKE_PYTHON": wine.path(wine.python),
         "FAKE_SCRIPT": wine.path(SCRIPT),
-        "TMPDIR": wine.path(tmp_path / "temp"),  # wine has a TEMP of its own
+        "TESTS_TEMP": wine.path(tmp_path / "temp"),
     }
     return Windows(wine, fake_exe, environment)

@@ -37,7 +37,7 @@ def results(wine, packages, tmp_path_factory):
         "PYTHONPYCACHEPREFIX": wine.path(wine.prefix.parent / "compiled"),
         "PYTHONDONTWRITEBYTECODE": "",
     }
-    done = wine.run(wine.python, "-X", "utf8", wine.path(CHECKS), wine.path(folder), env=environment, timeout=300)
+    done = wine.run(wine.python, "-X", "utf8", wine.path(CHECKS), wine.path(folder), env=environment)
     assert done.returncode == 0, done
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -49,7 +49,8 @@ def test_platform(results, name):
 
 def test_places_for_the_engine(results):
     chosen, local, temporary, kept, failure = results["check_places"]
-    assert (chosen, temporary) == ("chosen\\_MEI0123456789abcd", "TEMP")
+    assert chosen == "chosen\\_MEI0123456789abcd"
+    assert temporary == ["TEMP", [True, True]]  # its own, and that of a process that lives
     assert local == "LOCALAPPDATA\\mkllm\\runtime\\_MEI0123456789abcd" and kept == [True, True, False]
     assert failure.startswith("71 no folder can hold the engine (")
     assert "its name is longer than 180 letters" in failure and failure.endswith(
