@@ -19,6 +19,7 @@ event, text, *words = sys.argv[1:]
 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 process = subprocess.Popen([sys.executable, *words], text=True, encoding="utf-8", **pipes)
 said, pressed = "", False
+process.stdin.close()
 timer = threading.Timer(500, process.kill)
 timer.start()
 while letter := process.stdout.read(1):
