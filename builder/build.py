@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mkllm.builder import engine_args
+from mkllm.builder.devices import Device
 from mkllm.builder.kit.kit import Kit
-from mkllm.builder.kit.store import find_kit
+from mkllm.builder.kit.store import examiner, find_kit
 from mkllm.builder.model import promise, vocabulary
 from mkllm.builder.model.memory import measuring
 from mkllm.builder.model.reference import Source, resolve
+from mkllm.builder.outlook import Outlook, outlook, sentences
 from mkllm.builder.prepack import Prepacking, prepacking
 from mkllm.builder.progress import Output
 from mkllm.builder.target import check_path, check_source, check_space, check_system
@@ -30,6 +32,7 @@ class Request:
     defaults: Defaults
     force: bool
     prepack: str | None = None
+    device: Device | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Made:
     path: Path
     size: int
     manifest: Manifest
+    outlook: Outlook | None = None
 
 
 def build(request: Request, output: Output) -> Made:
@@ -46,12 +50,13 @@ def build(request: Request, output: Output) -> Made:
 
     Only what llama.cpp itself refuses is refused meanwhile, before the target appears.
     """
-    system = check_system(request.system, request.path)
+    system = check_system(request.system or (request.device.target if request.device else None), request.path)
     if request.path:
         check_path(request.path, request.force)
     kit = find_kit(system)
+    _warn_of_target(request.device, kit.target, output)
     kit.verify()
-    engine_args.check(kit, request.defaults.engine_args)
+    engine_args.check(examiner(kit), request.defaults.engine_args)
     packing = prepacking(kit, request.prepack) if request.prepack else None
     source = resolve(request.model, output)
     path = request.path or Path(source.name)
@@ -66,9 +71,11 @@ def make(
 ) -> Made:
     """Write the artifact of a model, while llama.cpp itself looks whether it can read it, and what memory it takes."""
     check_space(path, size_of(kit, source.weights))
+    found: list[Outlook] = []
+    looking = examiner(kit)
     with (
-        vocabulary.checking(kit, source.path) as reading,
-        measuring(kit, source.path, source.model.memory) as measurement,
+        vocabulary.checking(looking, source.path) as reading,
+        measuring(looking, source.path, source.model.memory) as measurement,
     ):
         promise.check(source.origin.promised, output)
 
@@ -83,13 +90,23 @@ def make(
                 output.note("note: the kit's engine does not say what memory the model takes; it is estimated")
             model = replace(source.model, memory=memory or source.model.memory)
             manifest = _manifest(kit, source, model, request, boot, pkg, members, origin)
+            if device := request.device:
+                found.append(outlook(device, model, source.weights.size, request.defaults))
+                manifest = replace(manifest, defaults=replace(manifest.defaults, device=found[-1].made))
             return _prepacked(manifest, packing, source.weights.size) if packing else manifest
 
         with output.task(f"writing {path.name}", work_of(kit, source.weights, packing)) as advance:
             manifest = write(
                 path, kit, source.weights, describe, force=request.force, progress=progress, prepacking=packing
             )
-    return Made(path, os.path.getsize(path), manifest)
+    for line in sentences(found[0]) if found else ():
+        output.note(line)
+    return Made(path, os.path.getsize(path), manifest, found[0] if found else None)
+
+
+def _warn_of_target(device: Device | None, target: str, output: Output) -> None:
+    if device and device.target not in (None, target):
+        output.note(f"warning: {device.name} runs files for {device.target}, this one will be for {target}")
 
 
 def _warn(request: Request, source: Source, output: Output) -> None:

@@ -214,6 +214,53 @@ def extract_command(member: str, output: str | None, force: bool) -> int:
     return extract.run(own_file(), member, output, force)
 
 
+@program.group("service")
+def service_group() -> None:
+    """Run this file at every boot, by systemd, as an unprivileged user in a sandbox."""
+
+
+named = click.option("--name", metavar="NAME", help="Name of the service (default: the model's).")
+own_manager = click.option("--user", is_flag=True, help="A service of yours, without root, instead of the system's.")
+
+
+@service_group.command("install")
+@named
+@own_manager
+@click.option("--print", is_flag=True, help="Print the unit, and install nothing.")
+@click.option("--now/--no-now", default=True, help="Start it now too (the default).")
+@click.option("--force", is_flag=True, help="Replace the service of that name, if it is one of mkllm's.")
+@debug
+@click.pass_context
+def install_command(ctx: click.Context, /, **given: Any) -> int:
+    """Install the service. Options of 'serve' follow a --, such as: service install -- --host 0.0.0.0 --port 80"""
+    from mkllm.runtime.commands import service
+
+    return service.run_install(serve_command, given, ctx.obj.extra)
+
+
+@service_group.command("remove")
+@named
+@own_manager
+@debug
+def remove_command(name: str | None, user: bool) -> int:
+    """Stop the service and remove it, with its keys and what it measured."""
+    from mkllm.runtime.commands import service
+
+    return service.run_remove(name, user)
+
+
+@service_group.command("status")
+@named
+@own_manager
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@debug
+def status_command(name: str | None, user: bool, as_json: bool) -> int:
+    """Say how the service is: 0 while it runs, 3 while it does not."""
+    from mkllm.runtime.commands import service
+
+    return service.run_status(name, user, as_json)
+
+
 @program.command("licenses")
 @debug
 def licenses_command() -> int:

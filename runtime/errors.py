@@ -79,6 +79,24 @@ class TooLittleMemory(RuntimeFailure):
     exit_code = 45
 
 
+class NoSystemd(RuntimeFailure):
+    """A service is wanted where systemd does not run."""
+
+    exit_code = 46
+
+
+class NoService(RuntimeFailure):
+    """There is no service of that name, or none that this program made."""
+
+    exit_code = 47
+
+
+class ServiceFailed(RuntimeFailure):
+    """systemd refused the service, or it did not become ready."""
+
+    exit_code = 48
+
+
 class RequestRefused(RuntimeFailure):
     """The engine answered a request with an error."""
 

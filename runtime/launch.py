@@ -12,7 +12,7 @@ from mkllm.runtime.hardware.rank import Ranking
 class FrontSettings:
     """Decided by the command line and the manifest's defaults.
 
-    A port that is taken gives way to the next free one. `max_body` is in bytes.
+    A port that is taken gives way to the next free one, unless `only_port`. `max_body` is in bytes.
     `notes` are sentences for a person about this launch, such as that the context was reduced.
     """
 
@@ -25,6 +25,7 @@ class FrontSettings:
     open_browser: bool
     verbose: bool
     notes: tuple[str, ...]
+    only_port: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mkllm.runtime.artifact.footprint import TYPE_BYTES
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.log import Logging
-from mkllm.runtime.hardware.fit import TYPE_BYTES
 
 if TYPE_CHECKING:
     from mkllm.runtime.commands.bench import Wanted
@@ -192,6 +192,7 @@ serving = _table(
                 "help": "Port (default: the maker's, 8080, or the next free one).",
             },
         ),
+        (("--only-port",), {"is_flag": True, "help": "That port or none: fail when it is taken."}),
         (
             ("--parallel", "-np"),
             {"type": POSITIVE, "metavar": "N", "help": "Requests answered at the same time; they share the context."},

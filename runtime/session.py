@@ -14,6 +14,7 @@ from mkllm.runtime.engine.placed import Weights
 from mkllm.runtime.engine.supervisor import Order, Plan, Supervisor
 from mkllm.runtime.errors import EngineUnusable, TooLittleMemory
 from mkllm.runtime.gpus import gpu_burden, has_gpu_backend, see_gpus, with_gpu_memory
+from mkllm.runtime.hardware.device import is_device
 from mkllm.runtime.hardware.fit import Fit, fit
 from mkllm.runtime.hardware.plans import Plans, plans
 from mkllm.runtime.hardware.probe import Facts, probe
@@ -181,6 +182,7 @@ def weights_of(artifact: Artifact) -> Weights:
 def survey(artifact: Artifact, home: Home, options: EngineOptions, kernel: str | None) -> Survey:
     """Look at this machine, and at what is remembered of it. Raises TooLittleMemory, or WrongArgument."""
     facts = see_gpus(probe(), artifact, Modules(artifact, home), home.frozen, kernel)
+    options = for_device(artifact, facts, options)
     fitted = fit_model(artifact, facts, options)
     settled = settle(artifact, facts, options, fitted)
     known = plans_of(artifact, home, facts, settled, kernel)
@@ -213,7 +215,7 @@ def opened() -> Iterator[tuple[Artifact, Home]]:
 def settle(artifact: Artifact, facts: Facts, options: EngineOptions, fitted: Fit) -> Settled:
     """What is settled before anything is measured. Repacked weights are a second copy, which needs its room; prepacked
     ones are not."""
-    found = open_questions(artifact.manifest, options, fitted, fit_threads(artifact, facts))
+    found = open_questions(artifact.manifest, options, fitted, fit_threads(artifact, facts, options))
     if artifact.manifest.prepacked and found.repack is not False:
         return replace(found, repack=True, prepacked=True)
     is_tight = facts.memory_total > 0 and facts.memory_available < memory_repacked(artifact, fitted)
@@ -266,9 +268,18 @@ def look_around(artifact: Artifact) -> Facts:
         return see_gpus(probe(), artifact, Modules(artifact, home), home.frozen, None)
 
 
-def fit_threads(artifact: Artifact, facts: Facts) -> int:
+def for_device(artifact: Artifact, facts: Facts, options: EngineOptions) -> EngineOptions:
+    """With what the maker set for a device, if this machine is one."""
+    device = artifact.manifest.defaults.device
+    return replace(options, device=device) if device and is_device(device, facts) else options
+
+
+def fit_threads(artifact: Artifact, facts: Facts, options: EngineOptions) -> int:
     """One for a small model: to share out its work among threads takes longer than to do it."""
-    return facts.threads if artifact.weights.size >= SMALL_MODEL else 1
+    if artifact.weights.size < SMALL_MODEL:
+        return 1
+    made = options.device.threads if options.device else None
+    return min(made or facts.threads, facts.threads)
 
 
 @contextmanager

@@ -8,10 +8,12 @@ import click
 
 from mkllm.builder.commands.common import common_options, output
 from mkllm.builder.commands.defaults import defaults, defaults_options
+from mkllm.builder.commands.devices import chosen
 from mkllm.builder.name import is_name
 from mkllm.runtime.artifact.shown import shown
 
 if TYPE_CHECKING:
+    from mkllm.builder.devices import Device
     from mkllm.runtime.artifact.manifest import Manifest
 
 
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 @click.option("--name", help="What the artifact calls itself, and its model in the API; default: the model's name.")
 @defaults_options
 @click.option("--target", help="The system that it will run on: linux-x86_64 or linux-aarch64.  [default: this one]")
+@click.option(
+    "--for",
+    "device",
+    metavar="DEVICE",
+    callback=lambda _context, _parameter, value: chosen(value),
+    help="Suit it to a device, such as pi5-8gb or generic-2gb; `list` shows all.",
+)
 @click.option(
     "--prepack",
     metavar="KERNEL",
@@ -36,6 +45,7 @@ def build(
     path: Path | None,
     name: str | None,
     target: str | None,
+    device: "Device | None",
     prepack: str | None,
     force: bool,
     as_json: bool,
@@ -47,23 +57,25 @@ def build(
     """
     from mkllm.builder.build import Request, build
 
-    request = Request(model, path, target, _name(name), defaults(values), force, prepack)
+    request = Request(model, path, target, _name(name), defaults(values), force, prepack, device)
     made = build(request, output())
     if as_json:
         facts = {"path": str(made.path.absolute()), "size": made.size, "manifest": json.loads(made.manifest.to_bytes())}
+        facts |= {"outlook": made.outlook.as_object()} if made.outlook else {}
         click.echo(json.dumps(facts, indent=2))
     elif not output().quiet:
-        _tell(made.path, made.size, made.manifest)
+        context = made.outlook.context if made.outlook else None
+        _tell(made.path, made.size, made.manifest, context)
 
 
-def _tell(path: Path, size: int, manifest: "Manifest") -> None:
+def _tell(path: Path, size: int, manifest: "Manifest", context: int | None) -> None:
     from mkllm.builder import progress
 
     model, kit, count = manifest.model, manifest.kit, f"{manifest.model.parameters / 1e6:,.1f} M parameters"
     command = str(path) if path.is_absolute() or path.parent != Path() else f"./{path}"
     click.echo(
         f"{path}: {progress.size(size)}; {shown(manifest.name)}, {model.architecture}, {count}, {model.quantization}, "
-        f"context {manifest.defaults.context or model.context}; {manifest.target}, kit {kit.id}"
+        f"context {context or manifest.defaults.context or model.context}; {manifest.target}, kit {kit.id}"
     )
     click.echo(f"chat page and API:  {command}")
     click.echo(f'one answer:         {command} -p "Hello"')

@@ -11,10 +11,11 @@ COMMANDS = {
     "run": ("mkllm.builder.commands.run:run", "Build a model into the cache and run it."),
     "doctor": ("mkllm.builder.commands.doctor:doctor", "Show what is fastest on this machine, and why."),
     "bench": ("mkllm.builder.commands.bench:bench", "Measure how fast a model runs on this machine."),
+    "devices": ("mkllm.builder.commands.devices:devices_command", "List the devices that --for knows."),
     "inspect": ("mkllm.builder.commands.inspect:inspect", "Show what an artifact holds."),
     "verify": ("mkllm.builder.commands.verify:verify", "Compare every byte of an artifact with what was built."),
     "extract": ("mkllm.builder.commands.extract:extract", "Take the model, or another member, out of an artifact."),
-    "kit": ("mkllm.builder.kit.cli:kit", "Build, list and show kits."),
+    "kit": ("mkllm.builder.kit.cli:kit", "Build, fetch, list and show kits."),
 }
 
 

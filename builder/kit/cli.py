@@ -1,4 +1,4 @@
-"""`mkllm kit …`: build, list and show kits."""
+"""`mkllm kit …`: build, fetch, list and show kits."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from mkllm.builder.version import version
 
 @click.group()
 def kit() -> None:
-    """Build, list and show kits: everything of an artifact that is not the model."""
+    """Build, fetch, list and show kits: everything of an artifact that is not the model."""
 
 
 @kit.command()
@@ -79,7 +79,7 @@ def build(
 
     chosen = named(target) if target else default()
     resolve(chosen, variants)  # refused before anything is fetched
-    wanted = optional_backends(backends)
+    wanted = optional_backends(backends, chosen)
     if folder:
         check_folder(folder)
     with kit_report(output().quiet) as report:
@@ -89,6 +89,23 @@ def build(
         click.echo(f"kit {made.id} for {made.target}: {made.path}")
         if wheel:
             click.echo(f"wheel: {wheel}")
+
+
+@kit.command()
+@click.argument("target")
+@click.option("--find-links", "links", metavar="FOLDER", help="Take the wheel from here, and ask no index.")
+@common_options
+def fetch(target: str, links: str | None) -> None:
+    """Fetch the kit for TARGET as a wheel, from the index that pip is set up with."""
+    from mkllm.builder.kit.fetch import fetch_kit
+    from mkllm.builder.kit.store import find_kit
+
+    output().note(f"fetching the kit for {target}")
+    made = fetch_kit(target, version(), links)
+    if (used := find_kit(target)).path != made.path:
+        output().note(f"note: the kit {used.id} of an installed wheel comes before it: uninstall that to use this one")
+    if not output().quiet:
+        click.echo(f"kit {made.id} for {made.target}: {made.path}")
 
 
 @kit.command("list")

@@ -1,5 +1,6 @@
 """Built parts and composed kits in the cache, each under a hash; knows no part's insides (spec/kit.md)."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.packed import pack, packed_name
 from mkllm.builder.kit.part import Part, Report
 from mkllm.builder.kit.sdist import sha256
-from mkllm.builder.kit.target import default
+from mkllm.builder.kit.target import default, host
 
 COMPLETE = ".complete"
 ENTRY_POINTS = "mkllm.kits"
@@ -74,6 +75,21 @@ def compose(target: str, parts: Sequence[Part], folders: Sequence[Path], facts: 
     return Kit.read(place)
 
 
+def keep(kit: Kit, folder: Path) -> Kit:
+    """Move a kit that was made elsewhere, in `folder`, into the cache, and use it from now on. Raises NoKit when its id
+    is not that of its files."""
+    files = {name: {"size": file.size, "sha256": file.sha256} for name, file in kit.files.items()}
+    if _identity(files) != kit.id:
+        raise NoKit(f"the kit {kit.id!r} for {kit.target!r} is not what its id says: get it anew, from another place")
+    kits = cache.folder("kits")
+    place = kits / f"{kit.target}-{kit.id}"
+    with cache.locked(kits / ".lock"):
+        if not place.exists():
+            os.rename(folder, place)
+    _point(kit.target, place)
+    return Kit.read(place)
+
+
 def find_kit(target: str) -> Kit:
     """The kit for a target: of an installed kit wheel, else the one built last. Raises NoKit."""
     for candidate in _installed(target):
@@ -86,6 +102,19 @@ def find_kit(target: str) -> Kit:
         f"there is no kit for {target!r} on this machine: run `mkllm kit build{option}`, or `pip install` "
         f"a wheel of mkllm-kit-{target.replace('_', '-')} that was built elsewhere"
     )
+
+
+def examiner(kit: Kit) -> Kit:
+    """The kit whose engine looks at models for this one: itself where it runs here, else this machine's own, if that
+    has the same llama.cpp; without either the kit itself, of which then nothing is asked."""
+    here = host()
+    if not kit.runs_here and here:
+        with contextlib.suppress(NoKit):
+            own = find_kit(here.name)
+            if own.versions["llama_cpp"] == kit.versions["llama_cpp"]:
+                own.verify()
+                return own
+    return kit
 
 
 def current_kits() -> dict[str, Path]:

@@ -70,6 +70,25 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Device:
+    """What the file was made for (`mkllm build --for`), and the settings that hold where it runs on such a machine.
+
+    Such a machine is a `machine` (as `uname -m` says; null: any) with `cores` processors (null: any number) and no
+    more than `memory` bytes. Settings that are null are left to the launch: `context` in tokens, `cache_type` of keys
+    and values, `threads` to start from, `batch` computed at once.
+    """
+
+    name: str
+    machine: str | None
+    cores: int | None
+    memory: int
+    context: int | None
+    cache_type: str | None
+    threads: int | None
+    batch: int | None
+
+
+@dataclass(frozen=True)
 class Defaults:
     """What the maker set; every command-line option of the artifact overrides it. `context` None: the model's own."""
 
@@ -79,6 +98,7 @@ class Defaults:
     host: str = "127.0.0.1"
     port: int = 8080
     engine_args: tuple[str, ...] = ()
+    device: Device | None = None
 
 
 @dataclass(frozen=True)

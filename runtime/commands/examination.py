@@ -4,10 +4,11 @@ import dataclasses
 import time
 from dataclasses import dataclass
 
+from mkllm.runtime.artifact.footprint import BATCH
 from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.errors import TooLittleMemory
 from mkllm.runtime.hardware.advice import Advice
-from mkllm.runtime.hardware.fit import BATCH, Fit
+from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import Ranking
 from mkllm.runtime.hardware.settings import Settings, Settled, Step, Trial, Tuning

@@ -14,7 +14,7 @@ from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import Ranking
 from mkllm.runtime.progress import size
-from mkllm.runtime.session import fit_model, fit_threads, look_around, ranking_of
+from mkllm.runtime.session import fit_model, fit_threads, for_device, look_around, ranking_of
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,19 @@ class Seen:
     fit: Fit | TooLittleMemory
     threads: int
     size: int
+    is_device: bool = False
 
 
 def run(path: str, as_json: bool) -> int:
     """Print the facts, as a table or as one JSON object."""
     with open_artifact(path) as artifact:
         manifest, facts = artifact.manifest, look_around(artifact)
-        fitted = _fit(artifact, facts)
-        ranking = ranking_of(artifact, facts, fitted if isinstance(fitted, Fit) else None, EngineOptions())
-        seen = Seen(manifest, facts, ranking, fitted, fit_threads(artifact, facts), artifact.size)
+        options = for_device(artifact, facts, EngineOptions())
+        fitted = _fit(artifact, facts, options)
+        ranking = ranking_of(artifact, facts, fitted if isinstance(fitted, Fit) else None, options)
+        seen = Seen(
+            manifest, facts, ranking, fitted, fit_threads(artifact, facts, options), artifact.size, bool(options.device)
+        )
     if as_json:
         print(json.dumps(as_object(seen), indent=2, ensure_ascii=False))
     else:
@@ -44,9 +48,9 @@ def run(path: str, as_json: bool) -> int:
     return 0
 
 
-def _fit(artifact: Artifact, facts: Facts) -> Fit | TooLittleMemory:
+def _fit(artifact: Artifact, facts: Facts, options: EngineOptions) -> Fit | TooLittleMemory:
     try:
-        return fit_model(artifact, facts, EngineOptions())
+        return fit_model(artifact, facts, options)
     except TooLittleMemory as failure:
         return failure
 
@@ -92,6 +96,11 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
     yield "", f"sha256 {source.sha256}"
     if manifest.prepacked:
         yield "weights", f"prepacked for {manifest.prepacked.kernel}"
+    if device := manifest.defaults.device:
+        yield (
+            "made for",
+            device.name + ("" if seen.is_device else "; this machine is none, its settings do not hold"),
+        )
     if isinstance(seen.fit, TooLittleMemory):
         yield "memory", str(seen.fit)
     else:

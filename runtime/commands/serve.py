@@ -43,4 +43,5 @@ def front_settings(given: Mapping[str, Any], keys: tuple[str, ...], session: Ses
         open_browser=not given["no_browser"],
         verbose=given["verbose"],
         notes=session.notes,
+        only_port=given["only_port"],
     )

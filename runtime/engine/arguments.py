@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from mkllm.runtime.artifact.engine_words import OWN, REASONS, option_name
-from mkllm.runtime.artifact.manifest import WEIGHTS, Manifest
+from mkllm.runtime.artifact.footprint import BATCH, F16, SLOTS, TYPE_BYTES
+from mkllm.runtime.artifact.manifest import WEIGHTS, Device, Manifest
 from mkllm.runtime.errors import RuntimeFailure
-from mkllm.runtime.hardware.fit import BATCH, F16, PROMPTS, TYPE_BYTES, Asked, Fit
+from mkllm.runtime.hardware.fit import PROMPTS, Asked, Fit
 from mkllm.runtime.hardware.settings import Effort, Settings, Settled
 from mkllm.runtime.hardware.variants import GPUS
 
@@ -50,7 +51,7 @@ WHOLE = frozenset("--embedding --embeddings --rerank --reranking -mm --mmproj".s
 PLAIN_TYPES = frozenset({"f32", F16, "bf16"})
 MUCH = 256 << 20
 OFF = frozenset({"off", "disabled", "false", "0"})
-SLOTS, LOGICAL_BATCH = 4, 2048  # the engine's own
+LOGICAL_BATCH = 2048  # the engine's own
 
 
 class WrongArgument(RuntimeFailure):
@@ -64,7 +65,8 @@ class EngineOptions:
     """What the user asked of the engine; None and empty mean: not asked, the default holds.
 
     `sampling` has the names of llama-server's requests; `plain` are options passed on by their own names; `extra` are
-    words passed on as they are. `brief`: for one answer, for which to warm up does not pay.
+    words passed on as they are. `brief`: for one answer, for which to warm up does not pay. `device`: what the maker
+    set for the device that this machine is; it holds where he and the user say nothing else.
     """
 
     context: int | None = None
@@ -78,6 +80,7 @@ class EngineOptions:
     plain: Sequence[tuple[str, str]] = ()
     extra: Sequence[str] = ()
     brief: bool = False
+    device: Device | None = None
 
 
 def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, settings: Settings) -> tuple[str, ...]:
@@ -104,7 +107,7 @@ def asked(manifest: Manifest, options: EngineOptions) -> Asked:
     names = {option_name(word) for word in words}
     return Asked(
         context=options.context,
-        made=manifest.defaults.context,
+        made=manifest.defaults.context or (options.device.context if options.device else None),
         longest=longest_context(words, manifest.model.context),
         type_k=_known(told.get("--cache-type-k")),
         type_v=_known(told.get("--cache-type-v")),
@@ -152,10 +155,20 @@ def _needs_flash(manifest: Manifest, told: Mapping[str, str], fit: Fit) -> bool:
 
 
 def _given(manifest: Manifest, options: EngineOptions) -> list[str]:
-    """What is passed on as it is: the maker's words, then the user's."""
+    """What is passed on as it is: what holds for the device, the maker's words, then the user's."""
     plain = [word for pair in options.plain for word in pair]
-    parallel = ["--parallel", str(options.parallel)] if options.parallel else []
-    return [*_checked(manifest.defaults.engine_args), *parallel, *plain, *_checked(options.extra)]
+    numbers = {"--threads": options.threads, "--threads-batch": options.threads_batch, "--parallel": options.parallel}
+    asked = [word for name, number in numbers.items() if number for word in (name, str(number))]
+    made = _checked(manifest.defaults.engine_args)
+    return [*_of_device(options.device), *made, *asked, *plain, *_checked(options.extra)]
+
+
+def _of_device(device: Device | None) -> list[str]:
+    """Not its threads: those are where measuring starts from."""
+    if device is None:
+        return []
+    values = {"--cache-type-k": device.cache_type, "--cache-type-v": device.cache_type, "--ubatch-size": device.batch}
+    return [word for name, value in values.items() if value for word in (name, str(value))]
 
 
 def _told(words: Sequence[str]) -> dict[str, str]:

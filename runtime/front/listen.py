@@ -45,17 +45,20 @@ class Listening:
             each.close()
 
 
-def listen(host: str, port: int) -> Listening:
-    """Listen on every address of `host`, on `port` or, if it is taken, on the next that is free (0: on any).
+def listen(host: str, port: int, only: bool = False) -> Listening:
+    """Listen on every address of `host`, on `port` or, if it is taken and not the `only` one, on the next that is free
+    (0: on any).
 
     Raises CannotListen when there is none, or when the host is not this machine's.
     """
     name = host.strip().removeprefix("[").removesuffix("]")
     addresses = _resolve(name, port)
-    last = port if port == 0 else min(port + TRIES, LAST_PORT)
+    last = port if port == 0 or only else min(port + TRIES, LAST_PORT)
     for candidate in range(port, last + 1):
         if sockets := _open_all(addresses, candidate, name):
             return Listening(sockets, name, sockets[0].getsockname()[1], port)
+    if only:
+        raise CannotListen(f"port {port} of {name!r} is taken: end what uses it, or choose another with --port")
     raise CannotListen(f"no port from {port} to {last} is free on {name!r}: choose another with --port, 0 for any")
 
 

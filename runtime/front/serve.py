@@ -13,7 +13,7 @@ def serve(launch: Launch) -> int:
     """Serve until told to stop; returns the exit code. Raises CannotListen, or what the engine ended with for good."""
     stop = Stop()
     console = Console(launch)
-    listening = listen(launch.front.host, launch.front.port)
+    listening = listen(launch.front.host, launch.front.port, launch.front.only_port)
     try:
         console.banner(listening)
         from mkllm.runtime.front.server import run

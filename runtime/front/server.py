@@ -13,6 +13,7 @@ from mkllm.runtime.front.app import HEADER_BYTES, App
 from mkllm.runtime.front.console import Console
 from mkllm.runtime.front.engine_state import EngineState
 from mkllm.runtime.front.listen import BACKLOG, Listening
+from mkllm.runtime.front.manager import Manager
 from mkllm.runtime.front.stop import Stop
 from mkllm.runtime.launch import Launch
 
@@ -62,8 +63,11 @@ async def run(launch: Launch, listening: Listening, stop: Stop, console: Console
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
 
+    manager = Manager()
+
     def changed(snapshot: Snapshot) -> None:
         console.engine(snapshot)
+        manager.engine(snapshot)
         if snapshot.phase == "failed":
             over.set()
 
@@ -74,6 +78,7 @@ async def run(launch: Launch, listening: Listening, stop: Stop, console: Console
     stop.when_asked(lambda: loop.call_soon_threadsafe(over.set))
     gc.freeze()
     await over.wait()
+    manager.end()
     app.proxy.stop()
     for listener in listeners:
         listener.close()

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mkllm.runtime.artifact.disk import SLOW
-from mkllm.runtime.hardware.fit import BATCH, Fit
+from mkllm.runtime.artifact.footprint import BATCH
+from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.settings import Settled, Tuning
 from mkllm.runtime.hardware.variants import VARIANTS

@@ -6,6 +6,8 @@ Nothing is reduced without a word: every reduction is one of the notes of a `Fit
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mkllm.runtime.artifact import footprint
+from mkllm.runtime.artifact.footprint import BATCH, F16, PROGRAMS, SMALL
 from mkllm.runtime.artifact.manifest import Model
 from mkllm.runtime.errors import TooLittleMemory
 from mkllm.runtime.hardware.probe import Facts
@@ -16,24 +18,9 @@ STEP = 256  # the engine's own, too
 SHARE = 0.25
 # The engine fills the cache with zeros before it is ready: a larger one would cost memory and seconds at every start.
 MOST_BYTES = 1 << 30
-BATCH = 512  # the engine's own; the manifest's figures are for it
 BATCHES = (BATCH, 256, 128, 64)
 PROMPTS = 8 << 30  # the engine's own limit for prompts that it remembers
 UNLIMITED = 1 << 62
-PROGRAMS = 96 << 20  # this program and the engine without its buffers
-F16, SMALL = "f16", "q8_0"
-# Bytes per element of llama.cpp's cache types: blocks of 32 elements with their scales.
-TYPE_BYTES = {
-    "f32": 4.0,
-    F16: 2.0,
-    "bf16": 2.0,
-    SMALL: 34 / 32,
-    "q5_1": 24 / 32,
-    "q5_0": 22 / 32,
-    "q4_1": 20 / 32,
-    "q4_0": 18 / 32,
-    "iq4_nl": 18 / 32,
-}
 # Bits per weight of whole models, about; the best first.
 QUANTIZATIONS = {"Q8_0": 8.6, "Q6_K": 6.7, "Q5_K_M": 5.8, "Q4_K_M": 5.0, "Q3_K_M": 4.1, "Q2_K": 3.3}
 
@@ -192,13 +179,9 @@ class _Sizes:
         return found.caches + found.buffers <= self._room
 
     def _fit(self, tokens: int, types: tuple[str, str], batch: int, notes: tuple[str, ...] = ()) -> Fit:
-        memory, slots = self._memory, self._asked.slots
-        in_f16 = (TYPE_BYTES[types[0]] + TYPE_BYTES[types[1]]) / 2 / TYPE_BYTES[F16]
-        windows = tokens * memory.cache_cell
-        if not self._asked.unwindowed:
-            windows = min(windows, slots * memory.cache_window + batch * memory.cache_cell)
-        caches = slots * memory.cache_state + int(windows * in_f16 + tokens * self._per_token(types))
-        buffers = int((memory.compute + self._compute_token * tokens) * batch / BATCH)
+        asked = self._asked
+        caches = footprint.caches(self._memory, tokens, types, batch, asked.slots, unwindowed=asked.unwindowed)
+        buffers = footprint.buffers(self._memory, tokens, batch, fused=asked.fused)
         return Fit(tokens, *types, batch, caches, buffers, 0, notes)
 
     @property
@@ -206,7 +189,7 @@ class _Sizes:
         return self._memory.compute_token if self._asked.fused else self._memory.compute_token_unfused
 
     def _per_token(self, types: tuple[str, str]) -> float:
-        return self._memory.cache_keys * TYPE_BYTES[types[0]] + self._memory.cache_values * TYPE_BYTES[types[1]]
+        return footprint.per_token(self._memory, types)
 
 
 def _expect_memory(taken: int, weights: int, model: Model, facts: Facts) -> None:

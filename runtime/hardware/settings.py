@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mkllm.runtime.hardware.fit import BATCH
+from mkllm.runtime.artifact.footprint import BATCH
 from mkllm.runtime.hardware.rank import Choice
 from mkllm.runtime.progress import counted
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from mkllm.runtime.hardware.fit import BATCH
+from mkllm.runtime.artifact.footprint import BATCH
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import Choice
 from mkllm.runtime.hardware.settings import Effort, Settings, Settled, Trial, Tuning, untuned

@@ -5,18 +5,44 @@ from types import SimpleNamespace
 
 import pytest
 
+from mkllm.runtime.artifact.manifest import Device
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.log import Logging
 from mkllm.runtime.errors import EngineUnusable, NotAnArtifact
 from mkllm.runtime.hardware.probe import Facts
-from mkllm.runtime.session import SMALL_MODEL, fit_model, fit_threads, start_session
+from mkllm.runtime.session import SMALL_MODEL, fit_model, fit_threads, for_device, settle, start_session
+
+DEVICE = Device("test-1gb", None, None, 1 << 30, 1024, "q8_0", 4, 128)
 
 
 @pytest.mark.parametrize("size,threads", [(SMALL_MODEL - 1, 1), (SMALL_MODEL, 6)])
 def test_small_models_have_one_thread(size, threads):
     artifact = SimpleNamespace(weights=SimpleNamespace(size=size))
-    assert fit_threads(artifact, Facts(cores=6)) == threads
+    assert fit_threads(artifact, Facts(cores=6), EngineOptions()) == threads
+
+
+@pytest.mark.parametrize("cores,threads", [(6, 4), (2, 2)])
+def test_threads_of_a_device_are_never_more_than_there_are_cores(cores, threads):
+    artifact = SimpleNamespace(weights=SimpleNamespace(size=SMALL_MODEL))
+    assert fit_threads(artifact, Facts(cores=cores), EngineOptions(device=DEVICE)) == threads
+
+
+def test_what_was_set_for_a_device_holds_on_it_alone(build_fake, tmp_path):
+    """And where the user says nothing else."""
+    there = Facts(memory_available=900 << 20, memory_total=1 << 30)
+    elsewhere = Facts(memory_available=2 << 30, memory_total=2 << 30)
+    with open_artifact(build_fake(tmp_path / "made", defaults={"device": DEVICE})) as artifact:
+        options = for_device(artifact, there, EngineOptions())
+        fitted = fit_model(artifact, there, options)
+        assert (fitted.context, fitted.type_k, fitted.type_v, fitted.batch) == (1024, "q8_0", "q8_0", 128)
+        assert settle(artifact, there, options, fitted).batch_settled
+        asked = EngineOptions(context=2048, plain=[("--cache-type-k", "f16"), ("--ubatch-size", "64")])
+        own = fit_model(artifact, there, for_device(artifact, there, asked))
+        assert (own.context, own.type_k, own.type_v, own.batch) == (2048, "f16", "q8_0", 64)
+        assert for_device(artifact, elsewhere, EngineOptions()) == EngineOptions()
+        other = fit_model(artifact, elsewhere, for_device(artifact, elsewhere, EngineOptions()))
+        assert (other.context, other.type_k, other.batch) == (4096, "f16", 512)
 
 
 def test_context_by_memory(fake_artifact):

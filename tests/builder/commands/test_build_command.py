@@ -83,6 +83,7 @@ def test_everything_is_baked_in(mkllm: Run, folder: Path) -> None:
         "host": "0.0.0.0",
         "port": 0,
         "engine_args": ["--mlock", "-np", "2"],
+            "device": None,
     }  # fmt: skip
     with open_artifact(folder / "model") as artifact:
         assert json.loads(artifact.read("mkllm/manifest.json")) == made["manifest"]
@@ -230,6 +231,33 @@ def test_without_permission(mkllm: Run, folder: Path, kit_cache: Path, tmp_path:
         refused(build("model.gguf", "-o", "shut/out"), 13, "'shut/out' cannot be written (permission denied): choose")
         refused(run("extract", "open/out", "-o", "shut/x"), 13, "'shut/x' cannot be written (permission denied)")
         assert sorted(os.listdir(place / "open")) == ["out"] and os.listdir(place / "closed") == []
+
+
+def test_made_for_a_device(mkllm: Run, folder: Path) -> None:
+    done = mkllm("build", "model.gguf", "-o", "out", "--for", "generic-2gb", "--json")
+    assert done.returncode == 0 and "for any machine with 2 GB: context 512 tokens" in done.stderr
+    told = json.loads(done.stdout)
+    assert told["outlook"]["fits"] and told["outlook"]["estimated_tokens_per_second_at_most"] is None
+    with open_artifact(folder / "out") as artifact:
+        device = artifact.manifest.defaults.device
+    assert device and (device.name, device.memory, device.context) == ("generic-2gb", 2 << 30, 512)
+
+
+def test_a_device_has_a_target(mkllm: Run) -> None:
+    refused(mkllm("build", "model.gguf", "--for", "pi5"), 20, "linux-aarch64")
+    done = mkllm("build", "model.gguf", "--for", "pi5", "--target", "linux-x86_64")
+    assert done.returncode == 0
+    assert "warning: pi5-4gb runs files for linux-aarch64, this one will be for linux-x86_64" in done.stderr
+
+
+def test_devices_that_are_none_and_all_that_are(mkllm: Run) -> None:
+    refused(mkllm("build", "model.gguf", "--for", "pi6"), 2, "there is no device 'pi6': did you mean 'pi")
+    shown = mkllm("devices", env={**os.environ, "COLUMNS": "160"})
+    assert shown.returncode == 0 and "pi5-4gb, pi5 " in shown.stdout
+    listed = mkllm("build", "model.gguf", "--for", "list", env={**os.environ, "COLUMNS": "160"})
+    assert listed.stdout == shown.stdout and listed.returncode == 0
+    every = json.loads(mkllm("devices", "--json").stdout)
+    assert {"pi4-8gb", "generic-1gb"} < {device["name"] for device in every}
 
 
 def test_targets_of_later_versions(mkllm: Run) -> None:

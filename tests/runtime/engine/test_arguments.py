@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from mkllm.runtime.artifact.manifest import Defaults
+from mkllm.runtime.artifact.manifest import Defaults, Device
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.engine.arguments import (
     EngineOptions,
@@ -47,6 +47,22 @@ def test_the_user_comes_after_the_maker(manifest):
     words = arguments(made, EngineOptions(sampling={"temperature": 0.0}, extra=("--slots",)), FIT, FOUR)
     assert (after(words, "--temp"), after(words, "--top-k")) == ("0.0", "3")
     assert words[-2:] == ("--metrics", "--slots")
+
+
+def test_the_user_s_threads_come_after_the_maker_s(manifest):
+    made = with_defaults(manifest, engine_args=("--threads", "8"))
+    words = arguments(made, EngineOptions(threads=2, threads_batch=3), FIT, FOUR)
+    assert words[-4:] == ("--threads", "2", "--threads-batch", "3")
+    assert open_questions(made, EngineOptions(threads=2), FIT, 4).threads == 2
+
+
+def test_the_maker_comes_after_the_device(manifest):
+    made = with_defaults(manifest, engine_args=("-ub", "64"))
+    device = Device("pi", "aarch64", 4, 1 << 30, None, "q8_0", 4, 128)
+    words = arguments(made, EngineOptions(device=device), FIT, FOUR)
+    assert words[-8:] == ("--cache-type-k", "q8_0", "--cache-type-v", "q8_0", "--ubatch-size", "128", "-ub", "64")
+    settled = open_questions(made, EngineOptions(device=device), FIT, 4)
+    assert not settled.threads_settled and settled.batch_settled
 
 
 def test_asked_values_replace_defaults(manifest):

@@ -34,6 +34,11 @@ def test_the_next_free_port() -> None:
         assert not first.moved
 
 
+def test_that_port_or_none() -> None:
+    with on("127.0.0.1") as first, pytest.raises(CannotListen, match=f"port {first.port} of '127.0.0.1' is taken"):
+        listen("127.0.0.1", first.port, only=True)
+
+
 def test_the_port_is_free_again_at_once() -> None:
     with on("127.0.0.1") as first:
         port = first.port
