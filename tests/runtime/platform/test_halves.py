@@ -9,8 +9,15 @@ from mkllm.runtime import platform
 
 FOLDER = Path(platform.__file__).parent
 FACADES = sorted(path.name for path in FOLDER.glob("*.py") if path.name != "__init__.py")
-# Python's own functions that are not there on Windows are named in these; the first sends its question to the half.
-ASKING = {"hardware/probe.py", "artifact/copy.py", "artifact/writeback.py", "engine/modules.py"}
+# The first sends its question to the half; the others name functions of Python's that are not there on Windows.
+ASKING = {
+    "hardware/probe.py",
+    "artifact/copy.py",
+    "artifact/writeback.py",
+    "commands/service.py",
+    "engine/modules.py",
+    "front/manager.py",
+}
 
 
 def defined(path):
