@@ -89,6 +89,7 @@ class made:
                 _make(folder, self._wine)
                 (folder / "done").touch()
             fcntl.flock(self._users, fcntl.LOCK_SH)
+            _start(self._wine)
         return self._wine
 
     def __exit__(self, *_: object) -> None:
@@ -99,6 +100,13 @@ class made:
             pass  # another test run uses it
         finally:
             self._users.close()
+
+
+def _start(wine: Wine) -> None:
+    """Wine's own programs run until the end: those that a test starts would keep its pipes open."""
+    nothing = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(["wineserver", "-p"], env=wine.environment, check=False, **nothing)  # 2 where it runs already
+    subprocess.run(["wine", "cmd", "/c", "exit"], env=wine.environment, check=True, **nothing)
 
 
 def _packages() -> list[str]:

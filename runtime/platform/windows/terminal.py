@@ -21,6 +21,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
 READER_GONE = frozenset({errno.EPIPE, errno.EINVAL})  # the C library knows no better word for ERROR_NO_DATA
 UNDECODABLE = "replace"
 ESCAPES = 0x4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
+BREAK = 1  # CTRL_BREAK_EVENT
 CLOSED = (2, 5, 6)  # CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT
 LAST_SECONDS = 10.0  # Windows itself waits for five
 QUIET = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -34,11 +35,12 @@ def prepare() -> None:
 
 
 def _on_control(event: int) -> int:
-    """In a thread of Windows's. When this returns, Windows ends the program; so it waits for that to end by itself."""
-    if event not in CLOSED:
+    """In a thread of Windows's. Where the console goes Windows ends the program when this returns, so it waits."""
+    if event not in (BREAK, *CLOSED):
         return 0
     _thread.interrupt_main(signal.SIGTERM)
-    time.sleep(LAST_SECONDS)
+    if event in CLOSED:
+        time.sleep(LAST_SECONDS)
     return 1
 
 

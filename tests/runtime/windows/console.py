@@ -5,7 +5,6 @@
 
 import ctypes
 import json
-import signal
 import subprocess
 import sys
 import threading
@@ -13,8 +12,8 @@ import threading
 kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 kernel32.FreeConsole()
 assert kernel32.AllocConsole(), ctypes.get_last_error()
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGBREAK, signal.SIG_IGN)
+unmoved = ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_ulong)(lambda event: 1)
+assert kernel32.SetConsoleCtrlHandler(unmoved, True)
 event, text, *words = sys.argv[1:]
 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 process = subprocess.Popen([sys.executable, *words], text=True, encoding="utf-8", **pipes)

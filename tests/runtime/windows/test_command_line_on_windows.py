@@ -33,6 +33,13 @@ def wait_for(condition, what):
         time.sleep(0.1)
 
 
+def ended(process):
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        pipe.close()
+
+
 @contextmanager
 def serving(windows, *words, env=None):
     """The artifact, once it is ready; its process, and where it serves."""
@@ -44,8 +51,7 @@ def serving(windows, *words, env=None):
             assert lines[-1], (lines, process.stderr.read())
         yield process, lines[0].split()[1]
     finally:
-        process.kill()
-        process.communicate()
+        ended(process)
 
 
 def ask(url, text):
@@ -158,8 +164,7 @@ def test_no_orphan_even_without_a_lifeline(windows, tmp_path):
         assert process.stdout.readline().strip() == b"started"
         wait_for(beat.exists, "the child does not live")
     finally:
-        process.kill()
-        process.communicate()
+        ended(process)
 
     def is_still():
         size = beat.stat().st_size
