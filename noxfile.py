@@ -5,7 +5,7 @@ import os
 import nox
 
 nox.needs_version = ">=2024.4.15"
-nox.options.sessions = ["lint", "types", "tests", "end_to_end", "aarch64"]
+nox.options.sessions = ["lint", "types", "tests", "end_to_end"]
 nox.options.error_on_missing_interpreters = True
 
 TESTS = ["pytest>=8", "pytest-asyncio>=0.24", "hypothesis>=6"]
