@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mkllm.builder import engine_args
+from mkllm.builder import engine_args, shown_on_windows
 from mkllm.builder.devices import Device
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import current_kits, find_kit
@@ -14,7 +14,7 @@ from mkllm.builder.model.reference import Source, resolve
 from mkllm.builder.outlook import Outlook, outlook, sentences
 from mkllm.builder.prepack import Prepacking, prepacking
 from mkllm.builder.progress import Output
-from mkllm.builder.target import check_path, check_source, check_space, check_system
+from mkllm.builder.target import check_path, check_source, check_space, check_system, implied_system
 from mkllm.builder.version import version
 from mkllm.builder.writer import size_of, work_of, write
 from mkllm.runtime.artifact import manifest as man
@@ -33,6 +33,7 @@ class Request:
     force: bool
     prepack: str | None = None
     device: Device | None = None
+    icon: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ def build(request: Request, output: Output) -> Made:
     system = check_system(request.system or (request.device.target if request.device else None), request.path)
     if request.path:
         check_path(request.path, request.force)
+        if implied_system(request.path) == system != request.system:
+            output.note(f"note: {str(request.path)!r} will be for {system}, as its name says")
+    icon = shown_on_windows.icon_for(system, request.icon)
     kit = find_kit(system)
     _warn_of_target(request.device, kit.target, output)
     kit.verify()
@@ -63,11 +67,18 @@ def build(request: Request, output: Output) -> Made:
     check_path(path, request.force)
     check_source(path, source.weights)
     _warn(request, source, output)
-    return make(path, kit, source, request, output, packing)
+    bootloader = shown_on_windows.bootloader(kit, path, request.name or source.name, icon) if icon else None
+    return make(path, kit, source, request, output, packing, bootloader)
 
 
 def make(
-    path: Path, kit: Kit, source: Source, request: Request, output: Output, packing: Prepacking | None = None
+    path: Path,
+    kit: Kit,
+    source: Source,
+    request: Request,
+    output: Output,
+    packing: Prepacking | None = None,
+    bootloader: bytes | None = None,
 ) -> Made:
     """Write the artifact of a model, while llama.cpp itself looks whether it can read it, and what memory it takes."""
     check_space(path, size_of(kit, source.weights))
@@ -96,7 +107,14 @@ def make(
 
         with output.task(f"writing {path.name}", work_of(kit, source.weights, packing)) as advance:
             manifest = write(
-                path, kit, source.weights, describe, force=request.force, progress=progress, prepacking=packing
+                path,
+                kit,
+                source.weights,
+                describe,
+                force=request.force,
+                progress=progress,
+                prepacking=packing,
+                bootloader=bootloader,
             )
     for line in sentences(found[0]) if found else ():
         output.note(line)

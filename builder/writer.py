@@ -48,22 +48,27 @@ def write(
     force: bool,
     progress: Callable[[int], None],
     prepacking: Prepacking | None = None,
+    bootloader: bytes | None = None,
 ) -> Manifest:
     """Write the artifact `target`; `progress` is told bytes as they are dealt with. Returns its manifest.
+
+    `bootloader` is what stands for the kit's, when the artifact has one of its own.
 
     Nothing appears at `target`, and what is there stays, until the file is whole, read back and on the disk.
     """
     with draft(target) as new, Digest() as digest, Copier(new.descriptor, digest, progress) as copier:
-        manifest = _Writer(kit, new.descriptor, digest, copier, prepacking, progress).write(weights, describe)
+        manifest = _Writer(kit, new.descriptor, digest, copier, prepacking, progress, bootloader).write(
+            weights, describe
+        )
         _read_back(new.path, weights)
         new.commit(0o755, force)
     return manifest
 
 
-def _places(kit: Kit, name: str, size: int) -> list[Place]:
-    """Of the weights' member and the kit's."""
+def _places(kit: Kit, name: str, size: int, boot: int | None = None) -> list[Place]:
+    """Of the weights' member and the kit's; `boot` is the size of the bootloader when it is not the kit's."""
     members = [(member, kit.files[MEMBERS + member].size) for member in kit.members()]
-    return layout.place(kit.files["bootloader"].size, [(name, size), *members])
+    return layout.place(kit.files["bootloader"].size if boot is None else boot, [(name, size), *members])
 
 
 class _Writer:
@@ -77,7 +82,9 @@ class _Writer:
         copier: Copier,
         prepacking: Prepacking | None,
         progress: Callable[[int], None],
+        bootloader: bytes | None,
     ) -> None:
+        self._bootloader = bootloader
         self._kit = kit
         self._target = target
         self._digest = digest
@@ -87,8 +94,8 @@ class _Writer:
         self._entries: list[Entry] = []
 
     def write(self, weights: Weights, describe: Describe) -> Manifest:
-        boot, _ = self._kit_file("bootloader", 0)
-        at = _places(self._kit, WEIGHTS, weights.size)[0].data
+        boot = self._boot()
+        at = _places(self._kit, WEIGHTS, weights.size, boot.size)[0].data
         origin, crc = self._weights(weights, at)
         name, size, sha256 = WEIGHTS, weights.size, origin
         if self._prepacking:
@@ -96,7 +103,7 @@ class _Writer:
             if not self._digest.read(self._target, at, size, self._progress):
                 raise damaged()
             sha256, crc = self._digest.finish()
-        places = _places(self._kit, name, size)
+        places = _places(self._kit, name, size, boot.size)
         members = (self._finish(places[0], sha256, crc), *(self._member(place) for place in places[1:]))
         pkg = Blob(self._kit.files["runtime.pkg"].size, self._kit.files["runtime.pkg"].sha256)
         manifest = describe(boot, pkg, members, origin)
@@ -105,6 +112,12 @@ class _Writer:
         _, crc = self._kit_file("runtime.pkg", start)
         self._end(start + pkg.size, crc, sha256)
         return manifest
+
+    def _boot(self) -> Blob:
+        if self._bootloader is None:
+            return self._kit_file("bootloader", 0)[0]
+        self._copier.write(self._bootloader, 0)
+        return Blob(len(self._bootloader), self._digest.finish()[0])
 
     def _kit_file(self, name: str, at: int) -> tuple[Blob, int]:
         """Copy a file of the kit to `at`; its size and hash, compared with kit.json, and its CRC-32."""

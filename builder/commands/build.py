@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     metavar="KERNEL",
     help="Store the weights as this CPU kernel wants them, such as haswell: full speed at once, and no copy in memory.",
 )
+@click.option(
+    "--icon",
+    type=click.Path(path_type=Path),
+    metavar="FILE.ico",
+    help="The icon that Windows shows for the file; default: mkllm's own.",
+)
 @click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 @common_options
@@ -47,6 +53,7 @@ def build(
     target: str | None,
     device: "Device | None",
     prepack: str | None,
+    icon: Path | None,
     force: bool,
     as_json: bool,
     **values: Any,
@@ -57,7 +64,7 @@ def build(
     """
     from mkllm.builder.build import Request, build
 
-    request = Request(model, path, target, _name(name), defaults(values), force, prepack, device)
+    request = Request(model, path, target, _name(name), defaults(values), force, prepack, device, icon)
     made = build(request, output())
     if as_json:
         facts = {"path": str(made.path.absolute()), "size": made.size, "manifest": json.loads(made.manifest.to_bytes())}
