@@ -33,9 +33,10 @@ from mkllm.builder.kit.store import build_part, compose, is_built, place_of
 from mkllm.builder.kit.target import Target
 
 MODULE = re.compile(r"native/(lib)?ggml-(?P<backend>(?!base\.(so|dll)).+)\.(so|dll)")
+WITH_GPUS = ("linux-x86_64",)
 CPU = "cpu"
 # Backends that a kit has when they are asked for, each a part of its own out of the sdist, and for CUDA of the
-# architectures that were named; the CPU variants are in the native part.
+# architectures that were named; the CPU variants are in the native part. Those for Linux are for x86-64 alone.
 OPTIONAL: Mapping[str, Callable[[Target, Path, str | None], Part]] = {
     "cuda": lambda target, sdist, architectures: cuda.part(target, sdist, architectures),
     "metal": lambda target, sdist, _: metal.part(sdist),
@@ -98,12 +99,18 @@ def _frozen(target: Target, installer: Path, python_source: Path | None) -> tupl
     return bootloader.part(target, installer), runtime_pkg.part(target, python.part(target, python_source))
 
 
-def optional_backends(text: str) -> tuple[str, ...]:
-    """Those named in a list such as `cpu,vulkan`, sorted; `cpu` is always there. Raises NoKit for an unknown name."""
+def optional_backends(text: str, target: Target) -> tuple[str, ...]:
+    """Those named in a list such as `cpu,vulkan`, sorted; `cpu` is always there. Raises NoKit for an unknown name, and
+    for one that the target cannot have."""
     names = {name.strip() for name in text.split(",")} - {CPU}
     if unknown := sorted(names - OPTIONAL.keys()):
         known = ", ".join([CPU, *sorted(OPTIONAL)])
         raise NoKit(f"there is no backend called {unknown[0]!r}: those that a kit can have are {known}")
+    if names and target.name not in WITH_GPUS:
+        raise NoKit(
+            f"the backend {sorted(names)[0]!r} is not made for {target.name!r} yet: leave it out, or choose --target "
+            f"{' or '.join(WITH_GPUS)}"
+        )
     return tuple(sorted(names))
 
 

@@ -79,7 +79,7 @@ def build(
 
     chosen = named(target) if target else default()
     resolve(chosen, variants)  # refused before anything is fetched
-    wanted = optional_backends(backends)
+    wanted = optional_backends(backends, chosen)
     if folder:
         check_folder(folder)
     with kit_report(output().quiet) as report:

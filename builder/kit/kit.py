@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,10 +61,10 @@ class Kit:
         return here is not None and self.target == here.name and (self.path / "bindings").is_dir()
 
     def kernels_here(self) -> list[str]:
-        """Names of the CPU variants that this machine's CPU can run, best first; none of a kit for another system."""
-        held, flags = dict(self.backends), host_flags()
-        usable = [row.name for row in VARIANTS if row.name in held and flags.issuperset(row.needs)]
-        return usable if self.runs_here else []
+        """Names of the CPU variants that this machine's CPU can run, best first; none of a kit for another one."""
+        held, flags, machine = dict(self.backends), host_flags(), platform.machine()
+        rows = [row for row in VARIANTS if row.name in held and row.machine == machine]
+        return [row.name for row in rows if flags.issuperset(row.needs)]
 
     @property
     def engine(self) -> Path:

@@ -1,5 +1,6 @@
 """Built parts and composed kits in the cache, each under a hash; knows no part's insides (spec/kit.md)."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.packed import pack, packed_name
 from mkllm.builder.kit.part import Part, Report
 from mkllm.builder.kit.sdist import sha256
-from mkllm.builder.kit.target import default
+from mkllm.builder.kit.target import default, host
 
 COMPLETE = ".complete"
 ENTRY_POINTS = "mkllm.kits"
@@ -101,6 +102,19 @@ def find_kit(target: str) -> Kit:
         f"there is no kit for {target!r} on this machine: run `mkllm kit build{option}`, or `pip install` "
         f"a wheel of mkllm-kit-{target.replace('_', '-')} that was built elsewhere"
     )
+
+
+def examiner(kit: Kit) -> Kit:
+    """The kit whose engine looks at models for this one: itself where it runs here, else this machine's own, if that
+    has the same llama.cpp; without either the kit itself, of which then nothing is asked."""
+    here = host()
+    if not kit.runs_here and here:
+        with contextlib.suppress(NoKit):
+            own = find_kit(here.name)
+            if own.versions["llama_cpp"] == kit.versions["llama_cpp"]:
+                own.verify()
+                return own
+    return kit
 
 
 def current_kits() -> dict[str, Path]:

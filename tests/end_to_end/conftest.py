@@ -97,7 +97,7 @@ def demo(mkllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
     """`serve(artifact, *args, env=…)`: a context in which the artifact serves on a free port. `through` are the words
-    of a program that runs it."""
+    of a program that runs it, `seconds` the most that it may take to be ready."""
 
     @contextlib.contextmanager
     def serving(
@@ -105,6 +105,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
         *args: str,
         env: dict[str, str] | None = None,
         wait: bool = True,
+        seconds: float = 60.0,
         through: Sequence[str | Path] = (),
     ) -> Iterator[Server]:
         port = free_port()
@@ -119,7 +120,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
             server = Server(f"http://127.0.0.1:{port}", port, psutil.Process(process.pid), output)
             try:
                 if wait:
-                    server.wait_ready()
+                    server.wait_ready(seconds)
                 yield server
             finally:
                 stop(process)
@@ -136,11 +137,12 @@ def demo_server(demo: Path, serve: Serve) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Compile:
-    """`compile_c(source, name, *flags)`: what the kit's own compiler makes of a C file, for the oldest x86-64."""
+    """`compile_c(source, name, *flags)`: what the kit's own compiler makes of a C file, for the oldest x86-64, or the
+    oldest processor of another `system`."""
 
-    def compiled(source: Path, name: str, *flags: str | Path) -> Path:
+    def compiled(source: Path, name: str, *flags: str | Path, system: str = "linux-x86_64") -> Path:
         target = tmp_path_factory.mktemp("compiled") / name
-        words = [toolchain.find_zig(), "cc", "-target", TARGETS["linux-x86_64"].zig, "-O1", "-Wall", "-Werror"]
+        words = [toolchain.find_zig(), "cc", "-target", TARGETS[system].zig, "-O1", "-Wall", "-Werror"]
         run([*words, *flags, source, "-o", target], env=toolchain.environment())
         return target
 

@@ -5,14 +5,11 @@ QEMU's own code generator knows no AVX-512, so what needs that is ranked (tests/
 """
 
 import json
-import os
-import re
 import shutil
 import signal
 import subprocess
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +17,11 @@ import pytest
 
 from mkllm.runtime.hardware import cpuid
 
+from .emulator import SECONDS, Emulator, version
+
 HERE = Path(__file__).parent
 QEMU = shutil.which("qemu-x86_64") or ""
 AVX2_SINCE = (7, 2)
-SECONDS = 300
 QUESTION = "How do I build an executable from a GGUF?"
 KERNELS = {
     "qemu64": "cpu-x64",  # SSE3, as in the first of all x86-64 processors
@@ -40,44 +38,10 @@ KERNELS = {
 }
 
 
-def version() -> tuple[int, ...]:
-    said = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"version (\d+)\.(\d+)", said)
-    assert found, said
-    return tuple(int(number) for number in found.groups())
-
-
 pytestmark = [
     pytest.mark.skipif(not QEMU, reason="there is no qemu-x86_64 (Debian's package qemu-user)"),
-    pytest.mark.skipif(bool(QEMU) and version() < AVX2_SINCE, reason="this QEMU plays no AVX2: 7.2 is the first to"),
+    pytest.mark.skipif(bool(QEMU) and version(QEMU) < AVX2_SINCE, reason="QEMU plays AVX2 since 7.2"),
 ]
-
-
-@dataclass(frozen=True)
-class Emulator:
-    """Runs programs, and all that they start, on a processor that QEMU plays. `home` is theirs."""
-
-    preloaded: Path
-    home: Path
-
-    @property
-    def words(self) -> list[str]:
-        """What to write before the words of a program."""
-        return [QEMU, "-E", f"LD_PRELOAD={self.preloaded}"]
-
-    def environment(self, cpu: str, **more: str) -> dict[str, str]:
-        places = {"HOME": str(self.home), "XDG_CACHE_HOME": "", "XDG_RUNTIME_DIR": "", "TMPDIR": str(self.home)}
-        return {**os.environ, **places, "QEMU_CPU": cpu, "THROUGH_QEMU": QEMU, **more}
-
-    def run(self, cpu: str, *words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.words, *words],
-            env=self.environment(cpu, **more),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +52,7 @@ def preloaded(compile_c: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="module")
 def emulator(preloaded: Path, tmp_path_factory: pytest.TempPathFactory) -> Emulator:
     """One home for all tests: the files in it are written once."""
-    return Emulator(preloaded, tmp_path_factory.mktemp("home"))
+    return Emulator(QEMU, preloaded, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +94,7 @@ def test_the_right_kernel_and_the_same_answer(emulator: Emulator, demo: Path, an
 
 def test_the_first_launch_of_all_is_emulated_too(preloaded: Path, demo: Path, answer: str, tmp_path: Path) -> None:
     """Here the entry extracts, with a guardian, since there is no cache."""
-    emulator = Emulator(preloaded, tmp_path)
+    emulator = Emulator(QEMU, preloaded, tmp_path)
     assert asked(emulator, demo, "qemu64", HOME="/dev/null/home")["text"] == answer
     assert list(tmp_path.iterdir()) == []
 

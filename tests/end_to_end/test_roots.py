@@ -6,7 +6,6 @@ What is slow to make is kept in mkllm's cache, in `roots`; it may be deleted at 
 import os
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,15 +13,15 @@ import pytest
 
 from mkllm.builder import cache
 from mkllm.builder.kit import toolchain
-from mkllm.builder.kit.pip import pip, requirement
 from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.process import run
 
+from .sysroot import old_glibc
+
 ASK = ("-p", "What is mkllm?", "--temperature", "0")
+LINUX = TARGETS["linux-x86_64"]
 LOADER = "lib64/ld-linux-x86-64.so.2"
 MUSL = Path("/lib/ld-musl-x86_64.so.1")
-SYSROOT = "x86_64-linux-gnu/x86_64-linux-gnu/sysroot/lib/"
-PPBT = requirement("ppbt", "0.1.8", ["cdc534b53f052ff32812ea7167afd3393068b1dab92c63546b38353c286aac73"])
 # A C library as of 2006: what a program asks it first is whether it has the versions of symbols that the program needs.
 OLD_LIBC = "int gnu_get_libc_version(void) { return 0; }\n"
 OLD_VERSIONS = (
@@ -32,18 +31,9 @@ OLD_VERSIONS = (
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make other roots and enter them")
 
 
-def old_glibc(root: Path) -> None:
-    """CentOS 7's age: glibc 2.17 itself, which a toolchain on PyPI has in its sysroot, and nothing else."""
-    with tarfile.open(_ppbt(root.with_name("ppbt"))) as archive:
-        wanted = [member for member in archive if member.name.startswith(SYSROOT)]
-        for member in wanted:
-            member.name = member.name.removeprefix(SYSROOT)
-        archive.extractall(root / "lib64", wanted, filter="data")
-
-
-def _ppbt(folder: Path) -> Path:
-    pip(["install", "--quiet", "--only-binary", ":all:", "--target", folder], [PPBT])
-    return folder / "ppbt" / "_toolchain" / "x86_64-linux-gnu.tar.xz"
+def centos_7(root: Path) -> None:
+    """Its glibc, 2.17, and nothing else."""
+    old_glibc(root, LINUX)
 
 
 def libc_alone(root: Path) -> None:
@@ -94,7 +84,7 @@ def too_old(root: Path) -> None:
     code, versions = root / "libc.c", root / "libc.map"
     code.write_text(OLD_LIBC)
     versions.write_text(OLD_VERSIONS)
-    words = [toolchain.find_zig(), "cc", "-target", TARGETS["linux-x86_64"].zig, "-shared", "-nostdlib"]
+    words = [toolchain.find_zig(), "cc", "-target", LINUX.zig, "-shared", "-nostdlib"]
     link = [f"-Wl,--version-script={versions}", "-Wl,-soname,libc.so.6", "-o", root / "lib64" / "libc.so.6"]
     run([*words, code, *link], env=toolchain.environment())
 
@@ -119,7 +109,7 @@ def nothing(root: Path) -> None:
 
 
 ROOTS: dict[str, Callable[[Path], None]] = {
-    "glibc-2.17": old_glibc,
+    "glibc-2.17": centos_7,
     "debian-11": debian("bullseye"),
     "debian-12": debian("bookworm"),
     "libc-alone": libc_alone,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mkllm.builder.errors import MissingTool, NoSpace, ToolFailed
-from mkllm.builder.kit import python, python_source, store
+from mkllm.builder.kit import python, python_source, store, toolchain
 from mkllm.builder.kit.debian import SourceFile
 from mkllm.builder.kit.elf import read_elf
 from mkllm.builder.kit.part import Part, Report
@@ -92,6 +92,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(python_source, "pins", lambda: pins)
         return python.part(target or builder(), tmp_path)
 
+    compiled = toolchain.environment()  # zig's own libraries are not compiled anew for each test
+    monkeypatch.setattr(toolchain, "environment", lambda: compiled)
     monkeypatch.setenv("MKLLM_CACHE", str(tmp_path / "cache"))
     return made
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -10,7 +11,17 @@ import pytest
 from mkllm.builder.errors import NoKit
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.part import Part, Report, digest
-from mkllm.builder.kit.store import all_kits, build_part, choose_kit, compose, find_kit, is_built
+from mkllm.builder.kit.store import (
+    all_kits,
+    build_part,
+    choose_kit,
+    compose,
+    current_kits,
+    examiner,
+    find_kit,
+    is_built,
+)
+from mkllm.builder.kit.target import TARGETS, builder
 
 FACTS = {
     "versions": {"llama_cpp": "0.3.36", "python": "3.11.7"},
@@ -171,9 +182,50 @@ def test_two_parts_may_give_the_same_file_but_not_different_ones() -> None:
         composed("x", "y")
 
 
+def kit_for(target: str, text: str, llama: str = "0.3.36") -> Kit:
+    """One with bindings, so that it runs here if it is for here."""
+    part = writing(text, [])
+
+    def build(work: Path, out: Path, report: Report) -> None:
+        part.build(work, out, report)
+        (out / "bindings").mkdir()
+        (out / "bindings" / "of.py").write_text("")
+
+    whole = replace(part, build=build, target=target)
+    versions = {**FACTS["versions"], "llama_cpp": llama}  # type: ignore[dict-item]
+    return compose(target, [whole], [build_part(whole, Silent())], {**FACTS, "versions": versions})
+
+
+def test_each_target_has_a_kit_in_use_and_what_is_shown_is_this_machines() -> None:
+    other = next(name for name in TARGETS if name != builder().name)
+    foreign = kit_for(other, "foreign")
+    assert choose_kit(None).id == foreign.id
+    own = kit_for(builder().name, "own")
+    assert current_kits() == {other: foreign.path, builder().name: own.path}
+    assert choose_kit(None).id == own.id and find_kit(other).id == foreign.id
+    assert own.runs_here and not foreign.runs_here
+
+
+def test_models_for_another_system_are_looked_at_by_this_machines_engine() -> None:
+    other = next(name for name in TARGETS if name != builder().name)
+    foreign = kit_for(other, "foreign")
+    assert examiner(foreign) == foreign
+    own = kit_for(builder().name, "own")
+    assert examiner(foreign) == examiner(own) == own
+    assert examiner(kit_for(other, "newer", llama="9.9")).target == other
+
+
+def test_parts_for_different_systems_have_different_folders() -> None:
+    parts = [replace(writing("same", []), target=name, inputs={"target": name}) for name in TARGETS]
+    assert len({build_part(part, Silent()) for part in parts}) == len({part.folder for part in parts}) == len(TARGETS)
+
+
 def test_no_kit_says_how_to_get_one() -> None:
     with pytest.raises(NoKit, match="run `mkllm kit build`"):
         find_kit("linux-x86_64")
+    other = next(name for name in TARGETS if name != builder().name)
+    with pytest.raises(NoKit, match=f"run `mkllm kit build --target {other}`"):
+        find_kit(other)
     with pytest.raises(NoKit, match="0 kits match 'abc'"):
         choose_kit("abc")
 

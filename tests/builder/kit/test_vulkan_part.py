@@ -146,14 +146,21 @@ LISTS = [
 
 @pytest.mark.parametrize("text,names", LISTS)
 def test_backends_in_a_list(text: str, names: tuple[str, ...]) -> None:
-    assert optional_backends(text) == names
+    assert optional_backends(text, LINUX) == names
 
 
 @pytest.mark.parametrize("text", ["rocm", "cpu,rocm", "cpu,,vulkan", ""])
 def test_unknown_backends_are_refused(text: str) -> None:
     known = "cpu, cuda, metal, vulkan"
     with pytest.raises(NoKit, match=f"there is no backend called '(rocm|)': those that a kit can have are {known}"):
-        optional_backends(text)
+        optional_backends(text, LINUX)
+
+
+def test_backends_that_a_target_cannot_have() -> None:
+    arm = TARGETS["linux-aarch64"]
+    assert optional_backends("cpu", arm) == ()
+    with pytest.raises(NoKit, match="^the backend 'cuda' is not made for 'linux-aarch64' yet: leave it out, or choose"):
+        optional_backends("vulkan,cuda", arm)
 
 
 def test_modules_are_backends_and_the_libraries_of_the_engine_are_not() -> None:
