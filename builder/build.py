@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mkllm.builder import engine_args
+from mkllm.builder import engine_args, shown_on_windows
 from mkllm.builder.devices import Device
 from mkllm.builder.errors import TooLarge
 from mkllm.builder.kit.kit import Kit
@@ -22,7 +22,7 @@ from mkllm.builder.placing import Limits, division, growth, is_beside, room_in
 from mkllm.builder.prepack import Prepacking, prepacking
 from mkllm.builder.progress import Output, size
 from mkllm.builder.sign import Signing, is_signable
-from mkllm.builder.target import check_path, check_source, check_space, check_system
+from mkllm.builder.target import check_path, check_source, check_space, check_system, implied_system
 from mkllm.builder.version import version
 from mkllm.builder.writer import Facts, Program, Shelf, size_of, work_of, write
 from mkllm.runtime.artifact import manifest as man
@@ -46,6 +46,7 @@ class Request:
     limits: Limits = Limits()
     fit_one_file: bool = False
     signing: Signing | None = None
+    icon: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ def build(request: Request, output: Output) -> Made:
     _expect_signable([system], request)
     if request.path:
         check_path(request.path, request.force)
+    if implied_system(request.path) == system != request.system:
+        output.note(f"note: {str(request.path)!r} will be for {system}, as its name says")
+    shown_on_windows.icon_for(system, request.icon)
     kit = _kit(system, request, output)
     packing = prepacking(kit, request.prepack) if request.prepack else None
     source = _resolve(request, [kit], output)
@@ -106,6 +110,12 @@ def _kit(system: str, request: Request, output: Output) -> Kit:
     kit.verify()
     engine_args.check(examiner(kit), request.defaults.engine_args)
     return kit
+
+
+def _bootloader(path: Path, kit: Kit, source: Source, request: Request) -> bytes | None:
+    """The kit's with an icon and a version, for systems that show them."""
+    icon = shown_on_windows.icon_for(kit.target, request.icon)
+    return shown_on_windows.bootloader(kit, path, request.name or source.name, icon) if icon else None
 
 
 def _expect_signable(systems: Sequence[str], request: Request) -> None:
@@ -198,7 +208,10 @@ def make_all(
 
             return describe
 
-        programs = [Program(path, kit, describing(kit), path in outside) for path, kit in places]
+        programs = [
+            Program(path, kit, describing(kit), path in outside, _bootloader(path, kit, source, request))
+            for path, kit in places
+        ]
         work = work_of(programs, shelf, weights, packing)
         _check_space(programs, shelf, grown)
         title = places[0][0].name if len(places) == 1 else f"{len(places)} programs"

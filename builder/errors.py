@@ -29,6 +29,12 @@ class PermissionFailure(BuilderFailure):
     exit_code = 13
 
 
+class UnusableIcon(BuilderFailure):
+    """An icon that Windows would not show."""
+
+    exit_code = 18
+
+
 class NoSpace(BuilderFailure):
     exit_code = 14
 

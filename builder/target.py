@@ -15,13 +15,17 @@ WINDOWS, WINDOWS_SUFFIX = "windows-x86_64", ".exe"
 def check_system(system: str | None, path: Path | None) -> str:
     """The system to build for: `system`, or what the name `path` implies. Raises NoKit for an unknown one."""
     usual = default().name
-    implied = WINDOWS if path and path.suffix.lower() == WINDOWS_SUFFIX else usual
-    chosen = system or implied
+    chosen = system or implied_system(path) or usual
     if chosen in TARGETS:
         return chosen
     why = "" if system else f", which the name {str(path)!r} asks for"
     hint = f"choose --target {' or '.join(TARGETS)}" if system else f"choose another name, or --target {usual}"
     raise NoKit(f"this version cannot build for {chosen!r}{why}: {hint}")
+
+
+def implied_system(path: Path | None) -> str | None:
+    """The system that a file's name alone asks for, None when it asks for none."""
+    return WINDOWS if path and path.suffix.lower() == WINDOWS_SUFFIX else None
 
 
 def check_path(path: Path, force: bool) -> None:

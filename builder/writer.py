@@ -44,12 +44,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class Program:
-    """One artifact to write; the weights are in it unless they are `beside` it."""
+    """One artifact to write; the weights are in it unless they are `beside` it. `bootloader` stands for the kit's."""
 
     target: Path
     kit: Kit
     describe: Callable[[Facts], Manifest]
     beside: bool = False
+    bootloader: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -245,10 +246,12 @@ def _beside(
     return tuple(found)
 
 
-def _places(kit: Kit, name: str | None, size: int) -> list[Place]:
-    """Of what is of the model in the program, if anything is, and of the kit's members."""
+def _places(kit: Kit, name: str | None, size: int, boot: int | None = None) -> list[Place]:
+    """Of what is of the model in the program, if anything is, and of the kit's members; `boot` is the size of the
+    bootloader when it is not the kit's."""
     members = [(member, kit.files[MEMBERS + member].size) for member in kit.members()]
-    return layout.place(kit.files["bootloader"].size, [*([(name, size)] if name else []), *members])
+    first = kit.files["bootloader"].size if boot is None else boot
+    return layout.place(first, [*([(name, size)] if name else []), *members])
 
 
 class _Writer:
@@ -269,7 +272,7 @@ class _Writer:
         self._boot = self._bootloader()
         if self._program.beside:
             return []
-        self.at = _places(self._kit, WEIGHTS, weights.size)[0].data
+        self.at = _places(self._kit, WEIGHTS, weights.size, self._boot.size)[0].data
         return [_Stretch(self._copier, 0, weights.size, self.at)]
 
     def finish(self, content: _Content, beside: tuple[Beside, ...], shelf: Shelf | None, weights: Weights) -> Manifest:
@@ -280,7 +283,7 @@ class _Writer:
         header = weights.read(0, shelf.division.header) if shelf and beside and shelf.division.header else b""
         if beside:
             first, size = HEADER if header else None, len(header)
-        places = _places(self._kit, first, size)
+        places = _places(self._kit, first, size, self._boot.size)
         members = []
         if header:
             members.append(self._bytes(header, places[0]))
@@ -299,6 +302,9 @@ class _Writer:
 
     def _bootloader(self) -> Blob:
         """Written with zeros for what a signature changes."""
+        if (own := self._program.bootloader) is not None:
+            self._copier.write(portable.uncounted(own), 0)
+            return Blob(len(own), self._digest.finish()[0])
         file = self._kit.files["bootloader"]
         try:
             data = (self._kit.path / "bootloader").read_bytes()

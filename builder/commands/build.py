@@ -84,6 +84,12 @@ class Size(click.ParamType[int]):
     '"signtool sign /fd SHA256 /a {file}". A tool that writes another file gets {signed} for its name, such as '
     '"osslsigncode sign -pkcs12 my.p12 -readpass my.txt -in {file} -out {signed}". It cannot ask for a password.',
 )
+@click.option(
+    "--icon",
+    type=click.Path(path_type=Path),
+    metavar="FILE.ico",
+    help="The icon that Windows shows for the file; default: mkllm's own.",
+)
 @click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 @common_options
@@ -98,6 +104,7 @@ def build(
     max_file_size: int | None,
     fit_one_file: bool,
     sign: str | None,
+    icon: Path | None,
     force: bool,
     as_json: bool,
     **values: Any,
@@ -122,6 +129,7 @@ def build(
         limits=Limits(split, max_file_size),
         fit_one_file=fit_one_file,
         signing=_signing(sign),
+        icon=icon,
     )
     several = len(set(targets)) > 1
     made = making.build_all(request, targets, output()) if several else (making.build(request, output()),)

@@ -67,7 +67,7 @@ def _kit(manifest: Manifest) -> list[tuple[str, str]]:
     kit = manifest.kit
     return [
         ("made by", manifest.created_by),
-        ("runs on", f"{manifest.target}, glibc {kit.glibc} or newer"),
+        ("runs on", f"{manifest.target}, {f'glibc {kit.glibc}' if kit.glibc else 'Windows 10'} or newer"),
         ("kit", f"{kit.id}, llama-cpp-python {kit.llama_cpp}, Python {kit.python}"),
         ("backends", ", ".join(backend.name for backend in manifest.backends)),
     ]

@@ -7,7 +7,22 @@ from pathlib import Path
 from typing import IO, Any
 
 from mkllm.builder.errors import NoKit
-from mkllm.builder.kit import bootloader, cuda, metal, native, promise, python, runtime_pkg, vulkan, web
+from mkllm.builder.kit import (
+    bootloader,
+    bootloader_windows,
+    cuda,
+    metal,
+    native,
+    native_windows,
+    promise,
+    python,
+    python_windows,
+    runtime_pkg,
+    runtime_windows,
+    vulkan,
+    web,
+)
+from mkllm.builder.kit import target as targets
 from mkllm.builder.kit.elf import newest_glibc
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.packed import packed_name
@@ -17,8 +32,8 @@ from mkllm.builder.kit.sdist import fetch
 from mkllm.builder.kit.store import build_part, compose, is_built, place_of
 from mkllm.builder.kit.target import Target
 
+MODULE = re.compile(r"native/(lib)?ggml-(?P<backend>(?!base\.(so|dll)).+)\.(so|dll)")
 WITH_GPUS = ("linux-x86_64",)
-MODULE = re.compile(r"native/libggml-(?P<backend>(?!base\.so).+)\.so")
 CPU = "cpu"
 # Backends that a kit has when they are asked for, each a part of its own out of the sdist, and for CUDA of the
 # architectures that were named; the CPU variants are in the native part. Those for Linux are for x86-64 alone.
@@ -63,19 +78,25 @@ def build_kit(
     report.step("fetching the pinned sources")
     llama, installer = fetch(sdist("llama-cpp-python"), report.log), fetch(sdist("pyinstaller"), report.log)
     more = [OPTIONAL[name](target, llama, cuda_architectures) for name in backends]
-    interpreter = python.part(target, python_source)  # no part of the kit itself: the runtime takes of it what it needs
-    runtime = runtime_pkg.part(target, interpreter)
     parts = (
-        native.part(target, variants, llama),
+        native_windows.part(variants, llama) if target.windows else native.part(target, variants, llama),
         *more,
         web.part(llama),
-        bootloader.part(target, installer),
-        runtime,
+        *_frozen(target, installer, python_source),
     )
     folders = _build_all(parts, report, keep_work)
     report.step("putting the kit together")
     promise.check_files(target, folders)
     return compose(target.name, parts, folders, _facts(target, parts, folders))
+
+
+def _frozen(target: Target, installer: Path, python_source: Path | None) -> tuple[Part, Part]:
+    """The bootloader and the runtime. Python is no part of the kit itself: the runtime takes of it what it needs."""
+    if target.windows:
+        compiler = python.part(targets.builder(), python_source)
+        runtime = runtime_windows.part(python_windows.part(), compiler)
+        return bootloader_windows.part(), runtime
+    return bootloader.part(target, installer), runtime_pkg.part(target, python.part(target, python_source))
 
 
 def optional_backends(text: str, target: Target) -> tuple[str, ...]:
@@ -118,15 +139,22 @@ def _facts(target: Target, parts: Sequence[Part], folders: Sequence[Path]) -> di
     modules = {name: found["backend"] for name in members if (found := MODULE.fullmatch(name))}
     engine = f"native/{target.program(native.ENGINE)}"
     libraries = [name for name in members if name != engine and name not in modules]
-    floors = {part.name: _glibc(folder) for part, folder in zip(parts, folders, strict=True)}
     return {
-        "versions": _versions(parts),
+        "versions": _versions(target, parts),
         "parts": {part.name: part.key for part in parts},
-        "glibc": max(floors.values(), key=lambda version: [int(digits) for digits in version.split(".")]),
-        "glibc_of_parts": floors,
+        **_needs(target, parts, folders),
         "engine": {"program": engine, "libraries": libraries},
         "backends": [{"name": backend, "member": packed_name(name)} for name, backend in modules.items()],
     }
+
+
+def _needs(target: Target, parts: Sequence[Part], folders: Sequence[Path]) -> dict[str, Any]:
+    """What the kit needs of a system: `glibc` is empty for Windows."""
+    if target.windows:
+        return {"glibc": "", "windows": ".".join(map(str, target.windows))}
+    floors = {part.name: _glibc(folder) for part, folder in zip(parts, folders, strict=True)}
+    newest = max(floors.values(), key=lambda version: [int(digits) for digits in version.split(".")])
+    return {"glibc": newest, "glibc_of_parts": floors}
 
 
 def _glibc(folder: Path) -> str:
@@ -135,13 +163,13 @@ def _glibc(folder: Path) -> str:
     return runtime_pkg.glibc_of(frozen) if frozen.exists() else newest_glibc(folder)
 
 
-def _versions(parts: Sequence[Part]) -> dict[str, str]:
+def _versions(target: Target, parts: Sequence[Part]) -> dict[str, str]:
     tools = {name: str(version) for name, version in pins()["tools"].items()}
     found = [item for part in parts for item in part.inputs.items()]
     tools |= {name.removeprefix(VERSION): text for name, text in found if name.startswith(VERSION)}
     return {
         "llama_cpp": sdist("llama-cpp-python").version,
         "pyinstaller": sdist("pyinstaller").version,
-        "python": python.version(),
+        "python": python_windows.version() if target.windows else python.version(),
         **tools,
     }

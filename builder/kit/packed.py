@@ -16,7 +16,7 @@ from mkllm.builder import cache
 from mkllm.builder.kit.sdist import sha256
 from mkllm.runtime.artifact.packed import SUFFIX, unpacked_size
 
-PACKED = re.compile(r"native/libggml-cpu-.+\.so")
+PACKED = re.compile(r"native/(lib)?ggml-cpu-.+\.(so|dll)")
 
 
 def packed_name(member: str) -> str:

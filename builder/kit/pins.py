@@ -35,6 +35,11 @@ def sdist(name: str) -> Sdist:
     return Sdist(name, entry["version"], entry["sha256"])
 
 
+def wheel_versions(table: Mapping[str, Any]) -> dict[str, str]:
+    """Versions by name of all packages whose wheels are pinned, for whatever target."""
+    return {**frozen_versions(table), **table["windows"]["runtime"]}
+
+
 def frozen_versions(table: Mapping[str, Any]) -> dict[str, str]:
     """Versions by name of the packages that are frozen into artifacts and of those that freeze them."""
     return {**table["runtime"], **table["freezer"], "pyinstaller": table["sdist"]["pyinstaller"]["version"]}

@@ -14,7 +14,7 @@ ENTRY = struct.Struct("!IIIIBc")
 ALIGNMENT = 16  # of table entries, as its reader in C wants them
 LEVEL = 9
 
-BINARY, DATA, ZIP_FILE, LINK, OPTION, MODULES = "b", "x", "Z", "n", "o", "z"
+BINARY, DATA, ZIP_FILE, LINK, OPTION, MODULES, BOOT, SCRIPT = "b", "x", "Z", "n", "o", "z", "m", "s"
 FILES = (BINARY, DATA, LINK, ZIP_FILE)  # the kinds that become files in the home
 
 

@@ -1,10 +1,12 @@
-"""What a kit promises of the systems that its programs run on, checked on every ELF file in it (spec/kit.md)."""
+"""What a kit promises of the systems that it is for, checked on every program and library in it (spec/kit.md)."""
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from mkllm.builder.kit.elf import System, check, is_elf, parse, read_elf
+from mkllm.builder.errors import ToolFailed
+from mkllm.builder.kit.elf import System, check, is_elf, parse
+from mkllm.builder.kit.pe import is_pe, parse_pe
 from mkllm.builder.kit.pkg import BINARY, read_pkg
 from mkllm.builder.kit.target import Target
 
@@ -12,29 +14,52 @@ from mkllm.builder.kit.target import Target
 DRIVERS = {"libggml-vulkan.so": {"libvulkan.so.1"}, "libggml-cuda.so": {"libcuda.so.1"}}
 
 
+def is_program(path: Path) -> bool:
+    """Whether it is a program or a library, of Linux or Windows."""
+    with path.open("rb") as file:
+        return is_elf(path) or is_pe(file.read(2))
+
+
 def require(target: Target, path: Path, also: AbstractSet[str] = frozenset()) -> None:
     """Raise ToolFailed unless that file runs on the target, with what every such system has and with `also`."""
-    check(path.name, read_elf(path), _system(target), target.system_libraries | also)
+    _check(target, path.name, path.read_bytes(), target.system_libraries | also)
 
 
 def check_files(target: Target, folders: Sequence[Path]) -> None:
     """Raises ToolFailed for a file in these parts, or in a PKG of them, that is for another processor, needs a newer
-    glibc than is promised, or a library that neither every system has nor the kit."""
-    files = dict(_elf_files(folders))
-    own = {name.rpartition("/")[2] for name in files}
+    system than is promised, or a library that neither every system has nor the kit."""
+    files = dict(_programs(folders))
+    own = {_file_name(name) for name in files}
     for name, data in files.items():
-        drivers = DRIVERS.get(name.rpartition("/")[2], set())
-        check(name, parse(name, data), _system(target), target.system_libraries | own | drivers)
+        drivers = DRIVERS.get(_file_name(name), set())
+        _check(target, name, data, target.system_libraries | own | drivers)
 
 
-def _system(target: Target) -> System:
-    return System(target.elf_machine, target.glibc, target.page)
+def _check(target: Target, name: str, data: bytes, libraries: AbstractSet[str]) -> None:
+    if target.windows:
+        _check_windows(target.windows, name, data, libraries)
+    else:
+        check(name, parse(name, data), System(target.elf_machine, target.glibc, target.page), libraries)
 
 
-def _elf_files(folders: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+def _check_windows(promised: tuple[int, int], name: str, data: bytes, libraries: AbstractSet[str]) -> None:
+    found = parse_pe(name, data)
+    if found.system > promised:
+        raise ToolFailed(
+            f"{name!r} needs Windows {found.system[0]}.{found.system[1]}, promised is {promised[0]}.{promised[1]}"
+        )
+    if more := sorted(found.needed - {library.lower() for library in libraries}):
+        raise ToolFailed(f"{name!r} needs the library {more[0]!r}, which not every Windows has")
+
+
+def _file_name(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def _programs(folders: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     for folder in folders:
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and is_elf(path):
+            if path.is_file() and is_program(path):
                 yield path.relative_to(folder).as_posix(), path.read_bytes()
         for path in sorted(folder.rglob("*.pkg")):
             yield from (

@@ -10,7 +10,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from mkllm.builder.kit.pins import frozen_versions
+from mkllm.builder.kit.pins import wheel_versions
 from mkllm.builder.kit.runtime_pkg import for_python
 from mkllm.builder.kit.sdist import sha256
 from mkllm.builder.kit.target import TARGETS
@@ -24,7 +24,7 @@ def repin(path: Path) -> None:
     text = path.read_text("utf-8")
     before, table, _ = text.partition(TABLE)
     assert table, f"{path} has no {TABLE.strip()}"
-    versions = frozen_versions(tomllib.loads(text))
+    versions = wheel_versions(tomllib.loads(text))
     with tempfile.TemporaryDirectory(prefix="mkllm-") as folder:
         _download(versions, Path(folder))
         path.write_text(before + TABLE + _lines(versions, sorted(Path(folder).iterdir())), "utf-8")

@@ -1,22 +1,22 @@
 """Licence texts of what is frozen into the runtime: Python, what is compiled into it, each package."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mkllm.builder.errors import ToolFailed
-from mkllm.builder.kit.pins import pins
 
 NAMES = ("license", "licence", "copying", "notice", "authors")
 PYTHON = {"LICENSE.txt": "python.txt", "LICENSE-zlib.txt": "python-zlib.txt"}
 
 
-def write_licenses(library: Path, packages: Path, folder: Path) -> None:
-    """`<name>.txt` into `folder` for Python, whose part in Python is in `library`, and for each pinned package
+def write_licenses(library: Path, packages: Path, folder: Path, names: Iterable[str]) -> None:
+    """`<name>.txt` into `folder` for Python, whose part in Python is in `library`, and for each package of these names
     installed in `packages`."""
     folder.mkdir()
     for source, target in PYTHON.items():
-        (folder / target).write_text((library / source).read_text("utf-8"))
-    for name in pins()["runtime"]:
+        if (library / source).exists():
+            (folder / target).write_text((library / source).read_text("utf-8"))
+    for name in names:
         (folder / f"{name}.txt").write_text(_package(packages, name))
 
 

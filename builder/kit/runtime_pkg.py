@@ -42,7 +42,7 @@ def part(target: Target, interpreter: Part) -> Part:
     """The part that is frozen with that Python, another part. One for another system needs this machine's (`needs`)."""
     recipe = [HERE / f"{name}.py" for name in RECIPE]
     inputs = {
-        "runtime": digest(_runtime_files(), runtime_folder()),
+        "runtime": digest(runtime_files(), runtime_folder()),
         "recipe": digest(recipe, HERE),
         "spec": sha256(spec_file()),
         "pins": json.dumps([frozen_versions(pins()), pins()["wheels"]], sort_keys=True),
@@ -77,7 +77,7 @@ def _build(interpreters: Mapping[Target, Path], work: Path, out: Path, report: R
         frozen = counterparts(frozen, here, ours, there, theirs)
     report.progress(0.9)
     write_pkg(repack(frozen, work / "files"), out / "runtime.pkg", deflate=True)
-    write_licenses(python.library_folder(theirs), site_packages(theirs), out / "licenses")
+    write_licenses(python.library_folder(theirs), site_packages(theirs), out / "licenses", pins()["runtime"])
 
 
 def spec_file() -> Path:
@@ -92,7 +92,7 @@ def runtime_folder() -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def _runtime_files() -> list[Path]:
+def runtime_files() -> list[Path]:
     paths = (path for path in runtime_folder().rglob("*") if path.is_file())
     return [path for path in paths if "__pycache__" not in path.parts]
 
@@ -137,8 +137,12 @@ def site_packages(environment: Path) -> Path:
 
 def copy_runtime(environment: Path) -> None:
     """mkllm.runtime into the environment, alone: what it does not find there, it must not need."""
-    target = site_packages(environment) / "mkllm" / "runtime"
-    shutil.copytree(runtime_folder(), target, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_runtime_to(site_packages(environment))
+
+
+def copy_runtime_to(packages: Path) -> None:
+    """mkllm.runtime into a folder of packages."""
+    shutil.copytree(runtime_folder(), packages / "mkllm" / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def freeze(python: Path, spec: Path, work: Path, report: Report) -> Path:

@@ -5,13 +5,24 @@ A new system is a new row. What a part does for each of them is said in the part
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mkllm.builder.errors import NoKit
 
 X86_64, AARCH64 = 62, 183  # e_machine of ELF files
 GLIBC = "2.17"
 MANYLINUX = ("_2_17", "2014")  # wheels for systems as old as that; x86-64 has older ones, too
+# Of Windows 10: its C library, in parts, and what is asked of the system.
+UCRT = (
+    "conio convert environment filesystem heap locale math multibyte private process runtime stdio string time utility"
+)
+SYSTEM = (
+    "advapi32 bcrypt crypt32 iphlpapi kernel32 ntdll ole32 oleaut32 pdh powrprof psapi shell32 user32 version ws2_32"
+)
+WINDOWS_LIBRARIES = frozenset(
+    {f"api-ms-win-crt-{part}-l1-1-0.dll" for part in UCRT.split()}
+    | {f"{name}.dll" for name in (*SYSTEM.split(), "api-ms-win-core-path-l1-1-0", "api-ms-win-core-synch-l1-2-0")}
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +30,7 @@ class Target:
     """One system. `name` is what users call it, `system` and `machine` what CMake and Linux do, `zig` and `triplet`
     what zig and the GNU tools do; `platforms` are tags of the wheels that it can use. For Linux: the `glibc` that is
     promised, the path of its `loader`, the `elf_machine` of its files, and the largest `page`, in bytes, that its
-    kernels have."""
+    kernels have. For Windows: the oldest version that is promised, `windows`."""
 
     name: str
     system: str
@@ -31,18 +42,21 @@ class Target:
     loader: str = ""
     elf_machine: int = 0
     page: int = 4096
+    windows: tuple[int, int] | None = field(default=None, repr=False)  # parts of other systems do not depend on it
 
     def program(self, name: str) -> str:
         """The file name of a program."""
-        return name
+        return f"{name}.exe" if self.windows else name
 
     def library(self, name: str) -> str:
-        """The file name of a shared library or of a module: `libggml.so`."""
-        return f"lib{name}.so"
+        """The file name of a shared library or of a module: `libggml.so`, `ggml.dll`."""
+        return f"{name}.dll" if self.windows else f"lib{name}.so"
 
     @property
     def system_libraries(self) -> frozenset[str]:
-        """What every such system has: nothing else may be needed."""
+        """What every such system has, on Windows in lower case: nothing else may be needed."""
+        if self.windows:
+            return WINDOWS_LIBRARIES
         common = ("libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1")
         return frozenset({*common, self.loader.rpartition("/")[2]})
 
@@ -70,6 +84,15 @@ _ROWS = (
         loader="/lib/ld-linux-aarch64.so.1",
         elf_machine=AARCH64,
         page=65536,  # 16 KiB on a Raspberry Pi 5, 64 KiB on some servers
+    ),
+    Target(
+        name="windows-x86_64",
+        system="Windows",
+        machine="x86_64",
+        zig="x86_64-windows.win10-gnu",
+        triplet="x86_64-w64-mingw32",
+        platforms=("win_amd64",),
+        windows=(10, 0),
     ),
 )
 TARGETS: Mapping[str, Target] = {row.name: row for row in _ROWS}

@@ -10,6 +10,7 @@ from mkllm.builder.kit.pkg import BINARY, DATA, Entry, Pkg, write_pkg
 from mkllm.builder.kit.target import TARGETS
 
 from .test_elf import make
+from .windows_samples import program
 
 LINUX, ARM = TARGETS["linux-x86_64"], TARGETS["linux-aarch64"]
 GOOD = make(["libc.so.6", "libm.so.6"], {"libc.so.6": ["GLIBC_2.2.5", "GLIBC_2.17"]})
@@ -93,3 +94,26 @@ def test_a_damaged_file(parts: list[Path]) -> None:
     (parts[0] / "native" / "libggml.so").write_bytes(GOOD[:70])
     with pytest.raises(ToolFailed, match="'native/libggml.so' is not a whole 64-bit ELF file"):
         promise.check_files(LINUX, parts)
+
+
+def test_windows(tmp_path: Path) -> None:
+    windows = TARGETS["windows-x86_64"]
+    native, runtime = tmp_path / "native-1", tmp_path / "runtime-1"
+    (native / "native").mkdir(parents=True)
+    runtime.mkdir()
+    (native / "native" / "ggml.dll").write_bytes(program(["KERNEL32.dll", "api-ms-win-crt-heap-l1-1-0.dll"]))
+    (native / "native" / "ggml-cpu-x64.dll").write_bytes(program(["GGML.dll", "ws2_32.dll"]))
+    entries = (
+        Entry("python311.dll", BINARY, program(["version.dll"], system=(6, 0))),
+        Entry("a\\_b.pyd", BINARY, program(["Python311.dll"])),
+    )
+    write_pkg(Pkg(entries, 311, "python311.dll"), runtime / "runtime.pkg", deflate=True)
+    promise.check_files(windows, [native, runtime])
+    for path, data, why in (
+        ("native/more.dll", program(["msvcp140.dll"]), "'native/more.dll' needs the library 'msvcp140.dll'"),
+        ("native/more.dll", program([], system=(10, 1)), "needs Windows 10.1, promised is 10.0"),
+        ("native/more.dll", GOOD, "is no whole 64-bit program for Windows"),
+    ):
+        (native / path).write_bytes(data)
+        with pytest.raises(ToolFailed, match=why):
+            promise.check_files(windows, [native, runtime])
