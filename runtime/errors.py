@@ -51,6 +51,12 @@ class NoPlace(RuntimeFailure):
     exit_code = 71
 
 
+class WeightsUnusable(RuntimeFailure):
+    """The weights that lie beside the program are missing, or are not those that it was built with."""
+
+    exit_code = 33
+
+
 class EngineUnusable(RuntimeFailure):
     """No backend could start the engine."""
 

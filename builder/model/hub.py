@@ -20,9 +20,10 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type:
 
 from mkllm.builder.errors import HubFailure, ModelNotFound
 from mkllm.builder.model.download import Remote, attempt, download
-from mkllm.builder.model.hub_errors import TRANSPORT, Offline, ask, list_models
+from mkllm.builder.model.hub_errors import TRANSPORT, Offline, ask, list_models, model_sizes
 from mkllm.builder.model.hub_reference import Reference
 from mkllm.builder.model.promise import DIGEST
+from mkllm.builder.model.quantizations import Quantization, models, of_same_model, quantizations
 from mkllm.builder.model.split import part_names
 from mkllm.builder.progress import Output
 from mkllm.runtime.artifact.draft import failure
@@ -66,6 +67,22 @@ def fetch(reference: Reference, output: Output) -> Fetched:
     alone = len(blobs) == 1 and len(promised.get(found[file], "")) == 64
     sha256 = promised.pop(found[file]) if alone else None
     return Fetched(found[file], reference.repository, revision, file, sha256, promised)
+
+
+def fitting(reference: Reference, room: int, output: Output) -> tuple[Quantization | None, list[Quantization]]:
+    """The largest quantization of a model that has at most `room` bytes, and all that there are.
+
+    A reference that names a repository alone has to be one of a single model. Raises ModelNotFound or HubFailure.
+    """
+    sizes = attempt(lambda: ask(reference, lambda: model_sizes(reference)), output)
+    found = quantizations(sizes)
+    if reference.file:
+        whole = PurePosixPath(reference.file)
+        first = str(whole.with_name(part_names(whole.name)[0]))
+        found = of_same_model(first, found)
+    elif len(models(found)) != 1:
+        _only_model(reference, output)  # which says what is wrong
+    return next((item for item in found if item.size <= room), None), found
 
 
 def _only_model(reference: Reference, output: Output) -> str:

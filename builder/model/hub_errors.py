@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub import HfApi, RepoFile, constants, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -88,8 +88,13 @@ def _gated(repository: str) -> BuilderFailure:
 
 def list_models(reference: Reference) -> list[str]:
     """The GGUF files of a repository."""
-    files = HfApi().list_repo_files(reference.repository, revision=reference.revision)
-    return sorted(name for name in files if name.lower().endswith(".gguf"))
+    return sorted(model_sizes(reference))
+
+
+def model_sizes(reference: Reference) -> dict[str, int]:
+    """The same, with their sizes in bytes."""
+    tree = HfApi().list_repo_tree(reference.repository, recursive=True, revision=reference.revision)
+    return {item.path: item.size for item in tree if isinstance(item, RepoFile) and item.path.lower().endswith(".gguf")}
 
 
 def _list_revisions(reference: Reference) -> list[str]:

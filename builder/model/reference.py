@@ -3,16 +3,16 @@
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mkllm.builder.errors import ModelNotFound
+from mkllm.builder.errors import HubFailure, ModelNotFound, TooLarge
 from mkllm.builder.model.facts import facts
-from mkllm.builder.model.hub_reference import PREFIX, check_endpoint, parse
+from mkllm.builder.model.hub_reference import PREFIX, Reference, check_endpoint, parse
 from mkllm.builder.model.split import NAME, merged, read_parts
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.name import name_after
-from mkllm.builder.progress import Output
+from mkllm.builder.progress import Output, size
 from mkllm.runtime.artifact.manifest import Model
 
 DEMO = "demo"
@@ -47,12 +47,15 @@ class Source:
     name: str
 
 
-def resolve(text: str, output: Output) -> Source:
-    """Find a model, downloading it if need be, and check it. Raises a BuilderFailure."""
+def resolve(text: str, output: Output, room: int | None = None) -> Source:
+    """Find a model, downloading it if need be, and check it. Raises a BuilderFailure.
+
+    Of one on the hub it is the largest quantization of at most `room` bytes, if that is said.
+    """
     if text == DEMO:
         return _source(DEMO_FILE, Origin(DEMO, "demo"), DEMO)
     if text.startswith(PREFIX):
-        return _from_hub(text, output)
+        return _from_hub(text, output, room)
     path = Path(text)
     if _is_missing(path) and not text.endswith(SUFFIX):
         raise ModelNotFound(f"there is no model {text!r}: {_suggestion(path)}")
@@ -71,11 +74,44 @@ def _is_missing(path: Path) -> bool:
     return False
 
 
-def _from_hub(text: str, output: Output) -> Source:
+def offer(text: str, room: int) -> str | None:
+    """The largest quantization of at most `room` bytes, in words; None if there is none, and of models here."""
+    if not text.startswith(PREFIX):
+        return None
+    from mkllm.builder.model.hub import fitting
+
+    try:
+        found, _ = fitting(parse(text), room, Output(quiet=True))
+    except (HubFailure, ModelNotFound):
+        return None  # it was there a moment ago; this is an extra
+    return f"{found.file!r} ({size(found.size)})" if found else None
+
+
+def _fitted(reference: Reference, room: int, output: Output) -> Reference:
+    from mkllm.builder.model.hub import fitting
+
+    found, among = fitting(reference, room, output)
+    if not among:
+        return reference  # there is no such file: who fetches it says so
+    if not found:
+        smallest = among[-1]
+        raise TooLarge(
+            f"{reference.text!r} has no quantization of at most {size(room)}, which fits into one file: the smallest, "
+            f"{smallest.file!r}, has {size(smallest.size)}; leave out --fit-one-file, and it lies beside the program"
+        )
+    if found.file != reference.file:
+        output.note(f"taking {found.file!r} ({size(found.size)}), the largest of {len(among)} that fits into one file")
+    return replace(reference, file=found.file)
+
+
+def _from_hub(text: str, output: Output, room: int | None) -> Source:
     reference = parse(text)
     check_endpoint()
     from mkllm.builder.model.hub import fetch  # half a second of imports that local files do not need
 
+    if room is not None:
+        reference = _fitted(reference, room, output)
+        text = reference.text + (f"@{reference.revision}" if "@" in text else "")
     fetched = fetch(reference, output)
     origin = Origin(
         reference=text,

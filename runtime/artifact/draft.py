@@ -22,11 +22,26 @@ class Draft:
 
     def commit(self, mode: int, force: bool) -> None:
         """Flush to the disk and rename; replaces an existing target if `force`, else raises TargetExists."""
+        self.settle(mode, force)
+        self.appear()
+
+    def settle(self, mode: int, force: bool) -> None:
+        """All of `commit` that takes time or may be refused; `appear` is the rest."""
         files.finish(self.descriptor, mode)
         if not force and os.path.lexists(self.target):
             raise TargetExists(f"{str(self.target)!r} was made by somebody else meanwhile: choose another name")
+
+    def appear(self) -> None:
+        """Rename."""
         os.replace(self.path, self.target)
         files.sync_folder(self.target.parent)
+
+    def reopen(self) -> None:
+        """What lies at `path` now is the draft: another program may have put a new file there."""
+        os.close(self.descriptor)
+        self.descriptor = -1
+        self.descriptor = os.open(self.path, os.O_RDWR)
+        _lock(self.descriptor)
 
 
 @contextlib.contextmanager
@@ -37,16 +52,18 @@ def draft(target: Path) -> Iterator[Draft]:
     """
     target = Path(files.native(target))
     path = Path(files.native(target.with_name(_draft_name(target.name, str(os.getpid())))))
-    descriptor = -1
+    new = Draft(target, path, -1)
+    is_ours = False
     try:
         remove_stale(target)
-        descriptor = files.create(path)
-        _lock(descriptor)
-        yield Draft(target, path, descriptor)
+        new.descriptor = files.create(new.path)
+        is_ours = True
+        _lock(new.descriptor)
+        yield new
     except OSError as error:
         raise failure(error, target) from error
     finally:
-        _discard(path, descriptor)
+        _discard(new, is_ours)
 
 
 def failure(error: OSError, target: Path) -> RuntimeFailure:
@@ -102,10 +119,11 @@ def _lock(descriptor: int) -> None:
         files.lock(descriptor)
 
 
-def _discard(path: Path, descriptor: int) -> None:
+def _discard(new: Draft, is_ours: bool) -> None:
     """Remove the draft, undisturbed by a second Ctrl-C."""
     with files.undisturbed():
-        if descriptor >= 0:
+        if is_ours:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            os.close(descriptor)
+                os.unlink(new.path)
+        if new.descriptor >= 0:
+            os.close(new.descriptor)

@@ -79,7 +79,7 @@ class Engine:
         environment = {
             **for_placed(os.environ, self._placed, frozen_home),
             "LLAMA_API_KEY": self.key,
-            "MKLLM_EMBEDDED": self._weights.as_variable(WEIGHTS),
+            **self._weights.variables(WEIGHTS),
             "MKLLM_STATUS_FD": str(children.number(status_far)),
             "MKLLM_LIFELINE_FD": str(children.number(lifeline_far)),
         }
@@ -87,7 +87,7 @@ class Engine:
         try:
             self._process = children.start(
                 words,
-                (status_far, lifeline_far, self._weights.descriptor, *self._placed.descriptors),
+                (status_far, lifeline_far, *self._weights.descriptors, *self._placed.descriptors),
                 environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -18,14 +18,11 @@ REFUSED = 1
 
 def restored(placed: Placed, weights: Weights, frozen_home: str | None) -> Iterator[bytes]:
     """The model file in pieces. Raises Different or EngineUnusable, at the latest at the end, when it is not whole."""
-    environment = {
-        **for_placed(os.environ, placed, frozen_home),
-        "MKLLM_EMBEDDED": weights.as_variable(WEIGHTS),
-    }
+    environment = {**for_placed(os.environ, placed, frozen_home), **weights.variables(WEIGHTS)}
     try:
         process = start(
             [str(placed.program), "restore"],
-            (weights.descriptor, *placed.descriptors),
+            (*weights.descriptors, *placed.descriptors),
             environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
