@@ -97,9 +97,9 @@ def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
     `kit` is another kit. With `gpus=True` it has a backend for them, with `gpus="both"` CUDA too; with `prepack=True`
     its weights are prepacked for cpu-haswell; with `beside=True` they lie beside it."""
-    plain = makemake_kit(tmp_path_factory.mktemp("kit"))
-    with_gpus = makemake_kit(tmp_path_factory.mktemp("kit"), (*KERNELS, *GPUS))
-    with_both = makemake_kit(tmp_path_factory.mktemp("kit"), (*KERNELS, "cuda", *GPUS))
+    plain = make_kit(tmp_path_factory.mktemp("kit"))
+    with_gpus = make_kit(tmp_path_factory.mktemp("kit"), (*KERNELS, *GPUS))
+    with_both = make_kit(tmp_path_factory.mktemp("kit"), (*KERNELS, "cuda", *GPUS))
 
     def build(target: Path, **changes: Any) -> Path:
         kit = changes.get("kit") or {True: with_gpus, "both": with_both}.get(changes.get("gpus"), plain)
