@@ -91,7 +91,9 @@ class Laboratory:
         except RuntimeFailure as failure:
             raise NotMeasured(str(failure)) from None
 
-    def _spawn(self, words: Sequence[str], choice: Choice, embedded: str, output: int) -> subprocess.Popen[str]:
+    def _spawn(
+        self, words: Sequence[str], choice: Choice, model: Mapping[str, str], output: int
+    ) -> subprocess.Popen[str]:
         placed = self._place(choice)
         with self._lock:
             if self._stopped:
