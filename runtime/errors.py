@@ -45,16 +45,16 @@ class NoSuchMember(RuntimeFailure):
     exit_code = 32
 
 
-class NoPlace(RuntimeFailure):
-    """There is no folder that the engine can be placed in."""
-
-    exit_code = 71
-
-
 class WeightsUnusable(RuntimeFailure):
     """The weights that lie beside the program are missing, or are not those that it was built with."""
 
     exit_code = 33
+
+
+class NoPlace(RuntimeFailure):
+    """There is no folder that the engine can be placed in."""
+
+    exit_code = 71
 
 
 class EngineUnusable(RuntimeFailure):

@@ -40,7 +40,7 @@ class Draft:
         """What lies at `path` now is the draft: another program may have put a new file there."""
         os.close(self.descriptor)
         self.descriptor = -1
-        self.descriptor = os.open(self.path, os.O_RDWR)
+        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         _lock(self.descriptor)
 
 
@@ -51,8 +51,7 @@ def draft(target: Path) -> Iterator[Draft]:
     Files that builds killed earlier left behind are removed first. Failures to write come out as one sentence.
     """
     target = Path(files.native(target))
-    path = Path(files.native(target.with_name(_draft_name(target.name, str(os.getpid())))))
-    new = Draft(target, path, -1)
+    new = Draft(target, Path(files.native(target.with_name(_draft_name(target.name, str(os.getpid()))))), -1)
     is_ours = False
     try:
         remove_stale(target)

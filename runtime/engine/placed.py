@@ -45,5 +45,5 @@ class Weights:
         """What tells the engine where its `embedded:<name>` is (spec/launch.md, 3)."""
         if self.first:
             return {"MKLLM_SPLIT": f"{name}={self.first}"}
-        place = f"{number(self.descriptor)}@{self.offset}:{self.length}{'p' if self.packed else ''}"
-        return {"MKLLM_EMBEDDED": f"{name}={place}"}
+        place = f"{number(self.descriptor)}@{self.offset}:{self.length}"
+        return {"MKLLM_EMBEDDED": f"{name}={place}{'p' if self.packed else ''}"}
