@@ -190,20 +190,26 @@ def check_the_way_to_the_engine(folder):
             return [address.startswith("127.0.0.1:"), lines.readline().decode(), lines.read().decode()]
 
 
-def check_the_end_of_the_console_is_a_signal(folder):
+def check_ctrl_break_and_the_end_of_the_console_are_a_signal(folder):
+    """As Windows calls the handler; wine makes neither of them."""
     raise_on_termination()
     terminal.LAST_SECONDS = 0.1
+    try:
+        return [ended_by(event) for event in (terminal.BREAK, *terminal.CLOSED)]
+    finally:
+        for number in (signal.SIGTERM, signal.SIGBREAK):
+            signal.signal(number, signal.SIG_DFL)
+
+
+def ended_by(event):
     condition = threading.Condition()
     try:
-        threading.Thread(target=terminal._on_control, args=(2,)).start()
+        threading.Thread(target=terminal._on_control, args=(event,)).start()
         with condition:
             for _ in range(100):
                 condition.wait(children.LONGEST_WAIT)
     except Terminated as end:
         return end.number
-    finally:
-        for number in (signal.SIGTERM, signal.SIGBREAK):
-            signal.signal(number, signal.SIG_DFL)
 
 
 def check_whose_the_console_is(folder):

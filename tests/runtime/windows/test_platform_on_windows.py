@@ -21,7 +21,7 @@ EXPECTED = {
     "how_programs_end": ["an access violation (0xC0000005)", "an abort", 1, "another program", True],
     "a_lifeline_asks_to_end": 7,
     "the_way_to_the_engine": [True, "line\n", "rest"],
-    "the_end_of_the_console_is_a_signal": 15,
+    "ctrl_break_and_the_end_of_the_console_are_a_signal": [15, 15, 15, 15],
     "whose_the_console_is": [True, False],
     "escapes_are_for_consoles": False,
     "the_machine": [True, "x86_64", True, True, True, 6],
