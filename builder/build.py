@@ -70,6 +70,7 @@ def make(
     path: Path, kit: Kit, source: Source, request: Request, output: Output, packing: Prepacking | None = None
 ) -> Made:
     """Write the artifact of a model, while llama.cpp itself looks whether it can read it, and what memory it takes."""
+    kit = kit.with_members(source.licences)
     check_space(path, size_of(kit, source.weights))
     found: list[Outlook] = []
     looking = examiner(kit)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mkllm.builder.commands.common import common_options, output
+from mkllm.builder.commands.common import common_options, offline_option, output
 from mkllm.builder.commands.defaults import defaults, defaults_options
 from mkllm.builder.commands.devices import chosen
 from mkllm.builder.name import is_name
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
+@offline_option
 @common_options
 def build(
     model: str,
@@ -53,7 +54,9 @@ def build(
 ) -> None:
     """Make one executable file out of MODEL.
 
-    MODEL is `demo`, a local .gguf file (of a split one, any part), or hf:organisation/repository/file.gguf[@revision].
+    MODEL is a short name (`mistral-7b`, `llama-3.1-8b:q5_k_m`; `mkllm models` lists them), a local .gguf file (of a
+    split one, any part), hf:organisation/repository[:quantization or /file.gguf][@revision], https://…/x.gguf, or
+    ollama:name[:tag].
     """
     from mkllm.builder.build import Request, build
 

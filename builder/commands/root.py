@@ -8,6 +8,15 @@ from mkllm.builder.commands.common import common_options
 
 COMMANDS = {
     "build": ("mkllm.builder.commands.build:build", "Make one executable file out of a model."),
+    "models": (
+        "mkllm.builder.commands.models:models",
+        "List models: those with a short name, or those on this machine.",
+    ),
+    "pull": ("mkllm.builder.commands.pull:pull", "Fetch a model, and nothing else."),
+    "bundle": (
+        "mkllm.builder.commands.bundle:bundle",
+        "Collect what a machine without a network needs to build a model.",
+    ),
     "run": ("mkllm.builder.commands.run:run", "Build a model into the cache and run it."),
     "doctor": ("mkllm.builder.commands.doctor:doctor", "Show what is fastest on this machine, and why."),
     "bench": ("mkllm.builder.commands.bench:bench", "Measure how fast a model runs on this machine."),
