@@ -1,24 +1,34 @@
 """`mkllm build`: from a model reference to an artifact, one step after the other."""
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
+
 from mkllm.builder import engine_args
 from mkllm.builder.devices import Device
+from mkllm.builder.errors import TooLarge
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import examiner, find_kit
 from mkllm.builder.model import promise, vocabulary
 from mkllm.builder.model.memory import measuring
-from mkllm.builder.model.reference import Source, resolve
+from mkllm.builder.model.reference import Source, offer, resolve
+from mkllm.builder.name import file_name, program_name
 from mkllm.builder.outlook import Outlook, outlook, sentences
+from mkllm.builder.outputs import made_folder
+from mkllm.builder.placing import Limits, division, growth, is_beside, room_in
 from mkllm.builder.prepack import Prepacking, prepacking
-from mkllm.builder.progress import Output
+from mkllm.builder.progress import Output, size
+from mkllm.builder.sign import Signing, is_signable
 from mkllm.builder.target import check_path, check_source, check_space, check_system
 from mkllm.builder.version import version
-from mkllm.builder.writer import size_of, work_of, write
+from mkllm.builder.writer import Facts, Program, Shelf, size_of, work_of, write
 from mkllm.runtime.artifact import manifest as man
-from mkllm.runtime.artifact.manifest import PREPACKED, Blob, Defaults, Manifest, Member, Model, Prepacked
+from mkllm.runtime.artifact.beside import names, stem
+from mkllm.runtime.artifact.draft import Draft
+from mkllm.runtime.artifact.manifest import PREPACKED, Defaults, Manifest, Model, Prepacked
 
 
 @dataclass(frozen=True)
@@ -33,16 +43,20 @@ class Request:
     force: bool
     prepack: str | None = None
     device: Device | None = None
+    limits: Limits = Limits()
+    fit_one_file: bool = False
+    signing: Signing | None = None
 
 
 @dataclass(frozen=True)
 class Made:
-    """The artifact that was written."""
+    """The artifact that was written, and the files of weights beside it."""
 
     path: Path
     size: int
     manifest: Manifest
     outlook: Outlook | None = None
+    beside: tuple[Path, ...] = ()
 
 
 def build(request: Request, output: Output) -> Made:
@@ -51,14 +65,12 @@ def build(request: Request, output: Output) -> Made:
     Only what llama.cpp itself refuses is refused meanwhile, before the target appears.
     """
     system = check_system(request.system or (request.device.target if request.device else None), request.path)
+    _expect_signable([system], request)
     if request.path:
         check_path(request.path, request.force)
-    kit = find_kit(system)
-    _warn_of_target(request.device, kit.target, output)
-    kit.verify()
-    engine_args.check(examiner(kit), request.defaults.engine_args)
+    kit = _kit(system, request, output)
     packing = prepacking(kit, request.prepack) if request.prepack else None
-    source = resolve(request.model, output)
+    source = _resolve(request, [kit], output)
     path = request.path or Path(source.name)
     check_path(path, request.force)
     check_source(path, source.weights)
@@ -66,48 +78,201 @@ def build(request: Request, output: Output) -> Made:
     return make(path, kit, source, request, output, packing)
 
 
+def build_all(request: Request, systems: Sequence[str], output: Output) -> tuple[Made, ...]:
+    """Build artifacts of one model for several systems into the folder `request.path`, which is made if need be.
+
+    All appear together, or none; those that have their weights beside them share them.
+    """
+    chosen = [check_system(system, None) for system in dict.fromkeys(systems)]
+    _expect_signable(chosen, request)
+    if request.prepack:
+        raise click.BadParameter("weights are prepacked for one --target at a time", param_hint="--prepack")
+    folder = request.path or Path()
+    kits = [_kit(system, request, output) for system in chosen]
+    source = _resolve(request, kits, output)
+    base = folder / file_name(request.name or source.name)
+    places = [(base.with_name(program_name(base.name, kit.target)), kit) for kit in kits]
+    _warn(request, source, output)
+    with made_folder(folder):
+        for path, _ in places:
+            check_path(path, request.force)
+            check_source(path, source.weights)
+        return make_all(places, base, source, request, output)
+
+
+def _kit(system: str, request: Request, output: Output) -> Kit:
+    kit = find_kit(system)
+    _warn_of_target(request.device, kit.target, output)
+    kit.verify()
+    engine_args.check(examiner(kit), request.defaults.engine_args)
+    return kit
+
+
+def _expect_signable(systems: Sequence[str], request: Request) -> None:
+    if request.signing and not any(is_signable(system) for system in systems):
+        raise click.BadParameter(
+            f"only programs for Windows are signed, this one is for {' and '.join(systems)}: leave it out",
+            param_hint="--sign",
+        )
+
+
+def _resolve(request: Request, kits: Sequence[Kit], output: Output) -> Source:
+    """The model; of several quantizations the one that fits into one file, if that is asked for."""
+    if not request.fit_one_file:
+        return resolve(request.model, output)
+    room, kit = _room(request, kits)
+    if room is None:
+        raise click.BadParameter(
+            f"nothing limits a file for {kit.target}: leave it out, or give --max-file-size",
+            param_hint="--fit-one-file",
+        )
+    source = resolve(request.model, output, room)
+    room, kit = _room(request, [kit.with_members(source.licences) for kit in kits])
+    if room is not None and source.weights.size > room:
+        raise TooLarge(
+            f"{request.model!r} has {size(source.weights.size)} and at most {size(room)} fit into one file, since "
+            f"{request.limits.why(kit.target)}: mkllm does not quantize, so name a smaller quantization, or leave out "
+            "--fit-one-file, and the weights lie beside the program"
+        )
+    return source
+
+
+def _room(request: Request, kits: Sequence[Kit]) -> tuple[int | None, Kit]:
+    """How many bytes of weights fit into each program, and the kit that decides it."""
+    rooms = [(room_in(kit.target, size_of(kit, 0), request.limits), kit) for kit in kits]
+    limited = [(room, kit) for room, kit in rooms if room is not None]
+    return min(limited, key=lambda found: found[0], default=rooms[0])
+
+
 def make(
     path: Path, kit: Kit, source: Source, request: Request, output: Output, packing: Prepacking | None = None
 ) -> Made:
     """Write the artifact of a model, while llama.cpp itself looks whether it can read it, and what memory it takes."""
-    kit = kit.with_members(source.licences)
-    check_space(path, size_of(kit, source.weights))
-    found: list[Outlook] = []
-    looking = examiner(kit)
+    return make_all([(path, kit)], path.with_name(stem(path.name)), source, request, output, packing)[0]
+
+
+def make_all(
+    places: Sequence[tuple[Path, Kit]],
+    base: Path,
+    source: Source,
+    request: Request,
+    output: Output,
+    packing: Prepacking | None = None,
+) -> tuple[Made, ...]:
+    """The same for several kits; weights beside them are in files that begin with `base`."""
+    places = [(path, kit.with_members(source.licences)) for path, kit in places]
+    weights, limits = source.weights, request.limits
+    grown = weights.size + (growth(weights, source.path) if packing else 0)
+    outside = {path for path, kit in places if is_beside(kit.target, size_of(kit, 0), grown, limits)}
+    shelf = _shelf(base, source, request, packing) if outside else None
+    if shelf and limits.split == "auto":
+        _tell(shelf, [kit for path, kit in places if path in outside], source, request, output)
+    looking = examiner(next((kit for _, kit in places if kit.runs_here), places[0][1]))
+    outlooks: dict[str, Outlook] = {}
     with (
         vocabulary.checking(looking, source.path) as reading,
         measuring(looking, source.path, source.model.memory) as measurement,
     ):
         promise.check(source.origin.promised, output)
+        found: list[Model] = []
 
         def progress(count: int) -> None:
             reading.look()
             advance(count)
 
-        def describe(boot: Blob, pkg: Blob, members: tuple[Member, ...], origin: str) -> Manifest:
-            reading.wait()
-            memory = measurement.wait()
-            if not memory:
-                output.note("note: the kit's engine does not say what memory the model takes; it is estimated")
-            model = replace(source.model, memory=memory or source.model.memory)
-            manifest = _manifest(kit, source, model, request, boot, pkg, members, origin)
-            if device := request.device:
-                found.append(outlook(device, model, source.weights.size, request.defaults))
-                manifest = replace(manifest, defaults=replace(manifest.defaults, device=found[-1].made))
-            return _prepacked(manifest, packing, source.weights.size) if packing else manifest
+        def model() -> Model:
+            if not found:
+                reading.wait()
+                memory = measurement.wait()
+                if not memory:
+                    output.note("note: the kit's engine does not say what memory the model takes; it is estimated")
+                found.append(replace(source.model, memory=memory or source.model.memory))
+            return found[0]
 
-        with output.task(f"writing {path.name}", work_of(kit, source.weights, packing)) as advance:
-            manifest = write(
-                path, kit, source.weights, describe, force=request.force, progress=progress, prepacking=packing
+        def describing(kit: Kit) -> Callable[[Facts], Manifest]:
+            def describe(facts: Facts) -> Manifest:
+                manifest = _manifest(kit, source, model(), request, facts)
+                if device := request.device:
+                    told = outlook(device, manifest.model, weights.size, request.defaults)
+                    outlooks[kit.target] = told
+                    manifest = replace(manifest, defaults=replace(manifest.defaults, device=told.made))
+                return _prepacked(manifest, packing, weights.size) if packing else manifest
+
+            return describe
+
+        programs = [Program(path, kit, describing(kit), path in outside) for path, kit in places]
+        work = work_of(programs, shelf, weights, packing)
+        _check_space(programs, shelf, grown)
+        title = places[0][0].name if len(places) == 1 else f"{len(places)} programs"
+        with output.task(f"writing {title}", work) as advance:
+            manifests = write(
+                programs,
+                weights,
+                force=request.force,
+                progress=progress,
+                prepacking=packing,
+                shelf=shelf,
+                finish=lambda program, new: _finish(program, new, request),
             )
-    for line in sentences(found[0]) if found else ():
+    for line in sentences(next(iter(outlooks.values()))) if outlooks else ():
         output.note(line)
-    return Made(path, os.path.getsize(path), manifest, found[0] if found else None)
+    files = shelf.files if shelf else ()
+    return tuple(
+        Made(
+            program.target,
+            os.path.getsize(program.target),
+            manifest,
+            outlooks.get(program.kit.target),
+            files if program.beside else (),
+        )
+        for program, manifest in zip(programs, manifests, strict=True)
+    )
 
 
 def _warn_of_target(device: Device | None, target: str, output: Output) -> None:
     if device and device.target not in (None, target):
         output.note(f"warning: {device.name} runs files for {device.target}, this one will be for {target}")
+
+
+def _shelf(base: Path, source: Source, request: Request, packing: Prepacking | None) -> Shelf:
+    """The files of weights beside programs. Raises TargetExists or TooLarge."""
+    divided = division(source.weights, source.path, request.limits, packing is not None)
+    files = tuple(base.with_name(name) for name in names(base.name, len(divided.parts)))
+    for file in files:
+        check_path(file, request.force)
+        check_source(file, source.weights)
+    return Shelf(files, divided)
+
+
+def _check_space(programs: Sequence[Program], shelf: Shelf | None, weights: int) -> None:
+    needed = sum(size_of(program.kit, 0 if program.beside else weights) for program in programs)
+    check_space(programs[0].target, needed + (weights if shelf else 0))
+
+
+def _tell(shelf: Shelf, kits: Sequence[Kit], source: Source, request: Request, output: Output) -> None:
+    """Say why there is more than one file, and what would fit into one."""
+    room, kit = _room(request, kits)
+    files = " and ".join(repr(path.name) for path in shelf.files[:2]) + (", …" if len(shelf.files) > 2 else "")
+    whole = size_of(kit, source.weights.size)
+    lie = "lie" if len(shelf.files) > 1 else "lies"
+    why = f"one file would have {size(whole)}, but {request.limits.why(kit.target)}"
+    output.note(f"note: {why}: {files} {lie} beside the program; keep them together")
+    if room and room > 0:
+        found = offer(request.model, room)
+        hint = f"{found} would fit; --fit-one-file takes it" if found else "a smaller quantization would do"
+        output.note(f"note: into one file fit {size(room)} of weights: {hint}")
+
+
+def _finish(program: Program, new: Draft, request: Request) -> None:
+    """Sign it, and raise TooLarge when it is larger than was thought before."""
+    target, limits = program.kit.target, request.limits
+    if request.signing and is_signable(target):
+        request.signing.sign(new, str(program.target))
+    length, most = os.fstat(new.descriptor).st_size, limits.of(target)
+    if most is not None and length > most:
+        raise TooLarge(
+            f"{str(program.target)!r} would have {size(length)}, but {limits.why(target)}: build with --split always"
+        )
 
 
 def _warn(request: Request, source: Source, output: Output) -> None:
@@ -118,16 +283,7 @@ def _warn(request: Request, source: Source, output: Output) -> None:
         output.note("note: the model has no chat template; a general one will be used, or give --engine-arg")
 
 
-def _manifest(
-    kit: Kit,
-    source: Source,
-    model: Model,
-    request: Request,
-    boot: Blob,
-    pkg: Blob,
-    members: tuple[Member, ...],
-    origin: str,
-) -> Manifest:
+def _manifest(kit: Kit, source: Source, model: Model, request: Request, facts: Facts) -> Manifest:
     return Manifest(
         created_by=f"mkllm {version()}",
         name=request.name or source.name,
@@ -137,10 +293,11 @@ def _manifest(
         defaults=request.defaults,
         engine=man.Engine(kit.engine_program, kit.engine_libraries),
         backends=tuple(man.Backend(name, member) for name, member in kit.backends),
-        members=members,
-        bootloader=boot,
-        pkg=pkg,
-        provenance=_provenance(source, origin),
+        members=facts.members,
+        bootloader=facts.bootloader,
+        pkg=facts.pkg,
+        provenance=_provenance(source, facts.origin),
+        beside=facts.beside,
     )
 
 

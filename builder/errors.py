@@ -45,6 +45,12 @@ class WrongHash(BuilderFailure):
     exit_code = 16
 
 
+class TooLarge(BuilderFailure):
+    """A file would be larger than its system, or `--max-file-size`, allows, and there is no way around it."""
+
+    exit_code = 17
+
+
 class NoKit(BuilderFailure):
     """There is no kit for the target, or it is damaged."""
 

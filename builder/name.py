@@ -2,6 +2,8 @@
 
 MAX = 100
 FALLBACK = "model"
+IN_NO_FILE = frozenset('/\\:*?"<>|')  # of a name that any system takes
+WINDOWS = "windows-"
 
 
 def is_name(text: str) -> bool:
@@ -13,3 +15,14 @@ def name_after(stem: str) -> str:
     """`stem` if it may be a name, else a name like it."""
     cleaned = "".join(letter if letter.isprintable() else "_" for letter in stem)[:MAX]
     return cleaned if is_name(cleaned) else FALLBACK
+
+
+def file_name(name: str) -> str:
+    """A name as that of a file."""
+    cleaned = "".join("_" if letter in IN_NO_FILE else letter for letter in name).strip(" .")
+    return cleaned or FALLBACK
+
+
+def program_name(base: str, target: str) -> str:
+    """What one of several programs of a model is called."""
+    return f"{base}-{target}" + (".exe" if target.startswith(WINDOWS) else "")

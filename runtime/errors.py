@@ -45,6 +45,12 @@ class NoSuchMember(RuntimeFailure):
     exit_code = 32
 
 
+class WeightsUnusable(RuntimeFailure):
+    """The weights that lie beside the program are missing, or are not those that it was built with."""
+
+    exit_code = 33
+
+
 class EngineUnusable(RuntimeFailure):
     """No backend could start the engine."""
 

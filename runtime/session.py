@@ -174,9 +174,10 @@ class Survey:
 
 
 def weights_of(artifact: Artifact) -> Weights:
-    """Where the model lies."""
-    member = artifact.weights
-    return Weights(artifact.fileno(), member.offset, member.size, artifact.manifest.prepacked is not None)
+    """Where the model lies. Raises WeightsUnusable where that is beside the program, and is not as it was built."""
+    first, is_packed = artifact.model()[0], artifact.manifest.prepacked is not None
+    split = first.path if len(artifact.manifest.beside) > 1 else None
+    return Weights(first.descriptor, first.offset, artifact.weights.size, is_packed, split)
 
 
 def survey(artifact: Artifact, home: Home, options: EngineOptions, kernel: str | None) -> Survey:
@@ -208,8 +209,10 @@ def ranking_of(
 @contextmanager
 def opened() -> Iterator[tuple[Artifact, Home]]:
     """This program's own artifact, and its home; what must not outlive the block is removed after it."""
-    with open_artifact(own_file()) as artifact, a_home() as home:
-        yield artifact, home
+    with open_artifact(own_file()) as artifact:
+        artifact.model()  # what is wrong with weights beside the program comes before anything else
+        with a_home() as home:
+            yield artifact, home
 
 
 def settle(artifact: Artifact, facts: Facts, options: EngineOptions, fitted: Fit) -> Settled:

@@ -10,11 +10,29 @@ from mkllm.builder.commands.common import common_options, offline_option, output
 from mkllm.builder.commands.defaults import defaults, defaults_options
 from mkllm.builder.commands.devices import chosen
 from mkllm.builder.name import is_name
+from mkllm.builder.placing import SPLITS, Limits, Split, bytes_of
+from mkllm.builder.sign import Signing
 from mkllm.runtime.artifact.shown import shown
 
 if TYPE_CHECKING:
+    from mkllm.builder.build import Made
     from mkllm.builder.devices import Device
-    from mkllm.runtime.artifact.manifest import Manifest
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, such as `4GB`; a `-1` behind it is for those who know the limit."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text, minus, rest = str(value).partition("-")
+        try:
+            found = bytes_of(text) - (int(rest) if minus else 0)
+        except ValueError:
+            found = 0
+        if found <= 0:
+            self.fail(f"{value!r} is not a size: give one such as 4GB, 3.9GiB or a number of bytes", param, ctx)
+        return found
 
 
 @click.command()
@@ -24,7 +42,13 @@ if TYPE_CHECKING:
 )
 @click.option("--name", help="What the artifact calls itself, and its model in the API; default: the model's name.")
 @defaults_options
-@click.option("--target", help="The system that it will run on: linux-x86_64 or linux-aarch64.  [default: this one]")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    help="The system that it will run on: linux-x86_64 or linux-aarch64; several make several files, in the folder "
+    "of -o.  [default: this one]",
+)
 @click.option(
     "--for",
     "device",
@@ -37,6 +61,29 @@ if TYPE_CHECKING:
     metavar="KERNEL",
     help="Store the weights as this CPU kernel wants them, such as haswell: full speed at once, and no copy in memory.",
 )
+@click.option(
+    "--split",
+    type=click.Choice(SPLITS),
+    default="auto",
+    show_default=True,
+    help="Put the weights beside the program: when one file would be too large, always, or never.",
+)
+@click.option(
+    "--max-file-size",
+    type=Size(),
+    metavar="SIZE",
+    help="The largest file to write, such as 4GB or 3.9GiB; 4GiB-1 is that of FAT32.",
+)
+@click.option(
+    "--fit-one-file", is_flag=True, help="Of a model on the hub take the largest quantization that fits into one file."
+)
+@click.option(
+    "--sign",
+    metavar="COMMAND",
+    help="Have a program for Windows signed: the command line of your tool, with {file} for the program, such as "
+    '"signtool sign /fd SHA256 /a {file}". A tool that writes another file gets {signed} for its name, such as '
+    '"osslsigncode sign -pkcs12 my.p12 -readpass my.txt -in {file} -out {signed}". It cannot ask for a password.',
+)
 @click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 @offline_option
@@ -45,9 +92,13 @@ def build(
     model: str,
     path: Path | None,
     name: str | None,
-    target: str | None,
+    targets: tuple[str, ...],
     device: "Device | None",
     prepack: str | None,
+    split: Split,
+    max_file_size: int | None,
+    fit_one_file: bool,
+    sign: str | None,
     force: bool,
     as_json: bool,
     **values: Any,
@@ -58,30 +109,57 @@ def build(
     split one, any part), hf:organisation/repository[:quantization or /file.gguf][@revision], https://…/x.gguf, or
     ollama:name[:tag].
     """
-    from mkllm.builder.build import Request, build
+    from mkllm.builder import build as making
 
-    request = Request(model, path, target, _name(name), defaults(values), force, prepack, device)
-    made = build(request, output())
+    if fit_one_file and split != "auto":
+        raise click.BadParameter(f"it contradicts --split {split}: leave one of them out", param_hint="--fit-one-file")
+    request = making.Request(
+        model=model,
+        path=path,
+        system=targets[0] if targets else None,
+        name=_name(name),
+        defaults=defaults(values),
+        force=force,
+        prepack=prepack,
+        device=device,
+        limits=Limits(split, max_file_size),
+        fit_one_file=fit_one_file,
+        signing=_signing(sign),
+    )
+    several = len(set(targets)) > 1
+    made = making.build_all(request, targets, output()) if several else (making.build(request, output()),)
     if as_json:
-        facts = {"path": str(made.path.absolute()), "size": made.size, "manifest": json.loads(made.manifest.to_bytes())}
-        facts |= {"outlook": made.outlook.as_object()} if made.outlook else {}
-        click.echo(json.dumps(facts, indent=2))
+        from mkllm.builder.report import report
+
+        facts = [report(one) for one in made]
+        click.echo(json.dumps(facts if several else facts[0], indent=2))
     elif not output().quiet:
-        context = made.outlook.context if made.outlook else None
-        _tell(made.path, made.size, made.manifest, context)
+        for one in made:
+            _tell(one)
 
 
-def _tell(path: Path, size: int, manifest: "Manifest", context: int | None) -> None:
+def _tell(made: "Made") -> None:
     from mkllm.builder import progress
 
+    path, manifest = made.path, made.manifest
+    context = (made.outlook and made.outlook.context) or manifest.defaults.context or manifest.model.context
     model, kit, count = manifest.model, manifest.kit, f"{manifest.model.parameters / 1e6:,.1f} M parameters"
     command = str(path) if path.is_absolute() or path.parent != Path() else f"./{path}"
     click.echo(
-        f"{path}: {progress.size(size)}; {shown(manifest.name)}, {model.architecture}, {count}, {model.quantization}, "
-        f"context {context or manifest.defaults.context or model.context}; {manifest.target}, kit {kit.id}"
+        f"{path}: {progress.size(made.size)}; {shown(manifest.name)}, {model.architecture}, {count}, "
+        f"{model.quantization}, context {context}; {manifest.target}, kit {kit.id}"
     )
+    for file, fact in zip(made.beside, manifest.beside, strict=True):
+        click.echo(f"{file}: {progress.size(fact.size)}; its weights, to be kept beside it")
     click.echo(f"chat page and API:  {command}")
     click.echo(f'one answer:         {command} -p "Hello"')
+
+
+def _signing(command: str | None) -> Signing | None:
+    try:
+        return None if command is None else Signing.parse(command)
+    except ValueError as error:
+        raise click.BadParameter(f"{command!r} cannot be run ({error}): see --help", param_hint="--sign") from None
 
 
 def _name(name: str | None) -> str | None:

@@ -36,5 +36,5 @@ def _restoring(artifact: Artifact) -> Callable[[], Iterator[bytes]]:
     from mkllm.builder.kit.store import find_kit
     from mkllm.builder.prepack import undoing
 
-    engine, weights = undoing(find_kit(artifact.manifest.target)), artifact.weights
-    return lambda: engine.plain(artifact.fileno(), weights.offset, weights.size)
+    engine, [weights] = undoing(find_kit(artifact.manifest.target)), artifact.model(compared=False)
+    return lambda: engine.plain(weights.descriptor, weights.offset, weights.size)

@@ -39,6 +39,7 @@ def _model(manifest: Manifest) -> list[tuple[str, str]]:
         ("model", f"{model.title or '(no title)'}: {model.architecture}, {model.parameters:,} parameters"),
         ("quantization", model.quantization),
         ("weights", f"prepacked for {manifest.prepacked.kernel}" if manifest.prepacked else "plain"),
+        *(("beside", f"{fact.file}, {size(fact.size)}, {fact.sha256[:16]}") for fact in manifest.beside),
         ("context", f"{model.context} tokens trained"),
         ("chat template", "yes" if model.chat_template else "no"),
         ("licence", model.license or "not stated"),

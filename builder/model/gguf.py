@@ -109,7 +109,7 @@ def read_gguf(path: Path) -> Gguf:
     with _open(path) as file:
         status = os.fstat(file.fileno())
         try:
-            return _parse(Cursor(file, status.st_size), path, Stamp.of(status))
+            return parse(Cursor(file, status.st_size), path, Stamp.of(status))
         except Damaged as error:
             hint = "copy or download it again"
             raise UnusableModel(f"{str(path)!r} is a damaged or truncated GGUF file: {error}; {hint}") from None
@@ -133,7 +133,8 @@ def _open(path: Path) -> IO[bytes]:
         raise ModelNotFound(f"the file {str(path)!r} cannot be opened: {reason}; check the name") from None
 
 
-def _parse(cursor: Cursor, path: Path, stamp: Stamp) -> Gguf:
+def parse(cursor: Cursor, path: Path, stamp: Stamp) -> Gguf:
+    """The header that begins at the cursor. Raises Damaged or UnusableModel."""
     version = _version(cursor, path, stamp.size)
     tensor_count, key_count = cursor.value(U64), cursor.value(U64)
     if tensor_count > MAX_TENSORS or key_count > MAX_KEYS:

@@ -13,10 +13,11 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type:
 from mkllm.builder.errors import BuilderFailure, HubFailure, ModelNotFound
 from mkllm.builder.model import hub_cache, licences, quant
 from mkllm.builder.model.download import Remote, attempt, check_space, download
-from mkllm.builder.model.hub_errors import TRANSPORT, Offline, ask, list_files
+from mkllm.builder.model.hub_errors import TRANSPORT, Offline, ask, list_files, model_sizes
 from mkllm.builder.model.hub_reference import Reference
 from mkllm.builder.model.passing import Passing
 from mkllm.builder.model.promise import DIGEST
+from mkllm.builder.model.quantizations import Quantization, models, of_same_model, quantizations
 from mkllm.builder.model.split import part_names
 from mkllm.builder.model.stores import copy_of
 from mkllm.builder.progress import Output
@@ -81,6 +82,29 @@ def fetch(reference: Reference, output: Output, sha256: str | None = None) -> Fe
     return Fetched(paths[file], reference.repository, revision, file, digest, promised, kept)
 
 
+def fitting(reference: Reference, room: int, output: Output) -> tuple[Quantization | None, list[Quantization]]:
+    """The largest quantization of a model that has at most `room` bytes, and all that there are.
+
+    A reference that names a repository alone has to be one of a single model. Raises ModelNotFound or HubFailure.
+    """
+    try:
+        sizes = attempt(lambda: ask(reference, lambda: model_sizes(reference)), output)
+    except Offline:
+        raise Offline(
+            f"--fit-one-file asks the hub for the quantizations of {reference.text!r}, which HF_HUB_OFFLINE or "
+            "--offline forbids: leave that away, or name the file without --fit-one-file"
+        ) from None
+    found = quantizations(sizes)
+    file = reference.file
+    if reference.quantization or (not file and len(models(found)) != 1):
+        file = _meant(reference, output)  # which says what is wrong
+    if file:
+        whole = PurePosixPath(file)
+        first = str(whole.with_name(part_names(whole.name)[0]))
+        found = of_same_model(first, found)
+    return next((item for item in found if item.size <= room), None), found
+
+
 def _meant(reference: Reference, output: Output) -> str:
     """The file meant by a reference that names a repository, and perhaps a quantization. Raises ModelNotFound."""
     files = quant.models(_listing(reference, output))
@@ -93,13 +117,13 @@ def _meant(reference: Reference, output: Output) -> str:
         raise ModelNotFound(f"{reference.text!r} has {len(files)} GGUF files: name one ({_some(files)})")
     named = {name: quant.quantization(name) for name in files}
     chosen = quant.choose(wanted, [name for name in named.values() if name])
-    fitting = [name for name, kind in named.items() if kind and kind in (chosen, quant.normal(wanted))]
-    if not fitting:
+    matching = [name for name, kind in named.items() if kind and kind in (chosen, quant.normal(wanted))]
+    if not matching:
         held = _some(list(dict.fromkeys(kind for kind in named.values() if kind)) or files)
         raise ModelNotFound(f"{reference.text!r}: that repository has no file of this quantization; it has {held}")
-    if len(fitting) > 1:
-        raise ModelNotFound(f"{reference.text!r} may be any of {len(fitting)} files: name one ({_some(fitting)})")
-    return fitting[0]
+    if len(matching) > 1:
+        raise ModelNotFound(f"{reference.text!r} may be any of {len(matching)} files: name one ({_some(matching)})")
+    return matching[0]
 
 
 def _some(names: list[str]) -> str:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub import HfApi, RepoFile, constants, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -91,6 +91,12 @@ def _gated(repository: str) -> BuilderFailure:
 def list_files(reference: Reference) -> list[str]:
     """Names of all files of a repository."""
     return HfApi().list_repo_files(reference.repository, revision=reference.revision)
+
+
+def model_sizes(reference: Reference) -> dict[str, int]:
+    """The GGUF files of a repository, with their sizes in bytes."""
+    tree = HfApi().list_repo_tree(reference.repository, recursive=True, revision=reference.revision)
+    return {item.path: item.size for item in tree if isinstance(item, RepoFile) and item.path.lower().endswith(".gguf")}
 
 
 def _list_models(reference: Reference) -> list[str]:

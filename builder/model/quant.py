@@ -18,8 +18,11 @@ BITS = {
     "Q2_K": 3.3, "Q3_K_M": 3.9, "Q4_0": 4.6, "Q4_K_S": 4.6, "Q4_K_M": 4.9, "Q5_0": 5.6, "Q5_K_S": 5.6, "Q5_K_M": 5.7,
     "Q6_K": 6.6, "Q8_0": 8.5, "IQ3_XS": 3.3, "IQ4_XS": 4.3, "MXFP4": 4.6, "BF16": 16.0, "F16": 16.0, "F32": 32.0,
 }  # fmt: skip
+# `Q4_K_M`, `IQ2_XXS`, `UD-Q4_K_XL`, `BF16`, `mxfp4_moe`, between the other words of a name or at its end; the group is
+# the name of the quantization.
 WORD = re.compile(
-    r"(?<![A-Za-z0-9])(I?Q\d+_[A-Z0-9_]*[A-Z0-9]|TQ\d_0|MXFP4|BF16|FP16|F16|FP32|F32)(?![A-Za-z0-9])", re.I
+    r"(?<![A-Za-z0-9])(?:UD-)?(I?Q\d+(?:_[A-Z0-9]+)*|TQ\d_\d|BF16|FP?16|FP?32|(?:MX|NV)FP4)(?:_MOE)?(?![A-Za-z0-9])",
+    re.I,
 )
 OTHERS = ("mmproj", "imatrix")  # GGUF files of a repository that are no models
 
@@ -57,10 +60,11 @@ def _is_meant(text: str, name: str) -> bool:
 def models(files: Iterable[str]) -> list[str]:
     """The models among the files of a repository, sorted; of a split one the first part."""
     found = [name for name in files if name.lower().endswith(".gguf")]
-    return sorted(name for name in found if not _is_other(name) and _is_first(name))
+    return sorted(name for name in found if not is_other(name) and _is_first(name))
 
 
-def _is_other(name: str) -> bool:
+def is_other(name: str) -> bool:
+    """Whether a GGUF file of a repository is no model, by its name."""
     return any(word in PurePosixPath(name).name.lower() for word in OTHERS)
 
 

@@ -5,17 +5,17 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mkllm.builder.errors import ModelNotFound
+from mkllm.builder.errors import HubFailure, ModelNotFound, TooLarge
 from mkllm.builder.model import address, catalog, folder, licences, ollama
 from mkllm.builder.model.facts import facts
 from mkllm.builder.model.hub_reference import MAIN, PREFIX, Reference, check_endpoint, parse
 from mkllm.builder.model.split import NAME, merged, read_parts
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.name import name_after
-from mkllm.builder.progress import Output
+from mkllm.builder.progress import Output, size
 from mkllm.runtime.artifact.manifest import Model
 
 DEMO = "demo"
@@ -69,9 +69,12 @@ class Source:
     licences: Mapping[str, Path] = field(default_factory=dict)
 
 
-def resolve(text: str, output: Output) -> Source:
-    """Find a model, downloading it if need be, and check it. Raises a BuilderFailure."""
-    place = locate(text, output)
+def resolve(text: str, output: Output, room: int | None = None) -> Source:
+    """Find a model, downloading it if need be, and check it. Raises a BuilderFailure.
+
+    Of one on the hub it is the largest quantization of at most `room` bytes, if that is said.
+    """
+    place = locate(text, output, room)
     parts = read_parts(place.path)
     tensors = [tensor for part in parts for tensor in part.tensors]
     return Source(
@@ -84,25 +87,20 @@ def resolve(text: str, output: Output) -> Source:
     )
 
 
-def locate(text: str, output: Output) -> Place:
+def locate(text: str, output: Output, room: int | None = None) -> Place:
     """Find a model's files, downloading them if need be; does not read them. Raises a BuilderFailure."""
     if text == DEMO:
         return Place(DEMO_FILE, Origin(DEMO, "demo"), DEMO)
-    if text.startswith(PREFIX):
-        return _from_hub(text, parse(text), output)
     if text.startswith(ollama.PREFIX):
         return _from_ollama(text)
+    if on_hub := _on_hub(text):
+        return _from_hub(text, *on_hub, output, room)
     if address.is_address(text):
-        on_hub = address.on_hub(text)
-        return _from_hub(text, on_hub, output) if on_hub else _from_address(text, output)
+        return _from_address(text, output)
     path = Path(text)
-    if not _is_missing(path):
-        return _from_path(path)
-    if text.endswith(SUFFIX):
-        return _from_file(path)
-    if ALIAS.fullmatch(text):
-        return _from_catalog(text, output)
-    raise ModelNotFound(f"there is no model {text!r}: {_suggestion(path)}")
+    if _is_missing(path) and not text.endswith(SUFFIX):
+        raise ModelNotFound(f"there is no model {text!r}: {_suggestion(path)}")
+    return _from_path(path)
 
 
 def _is_missing(path: Path) -> bool:
@@ -130,12 +128,66 @@ def _from_file(path: Path) -> Place:
     return Place(path, Origin(told, "file", file=told), _stem(path.name))
 
 
-def _from_hub(text: str, reference: Reference, output: Output, wanted: catalog.Wanted | None = None) -> Place:
+def _on_hub(text: str) -> tuple[Reference, catalog.Wanted | None] | None:
+    """The file on the hub that is meant, and the short name if it is one; None for models that are elsewhere."""
+    if text == DEMO or text.startswith(ollama.PREFIX):
+        return None
+    if text.startswith(PREFIX):
+        return parse(text), None
+    if address.is_address(text):
+        found = address.on_hub(text)
+        return (found, None) if found else None
+    if text.endswith(SUFFIX) or not ALIAS.fullmatch(text) or not _is_missing(Path(text)):
+        return None
+    try:
+        wanted = catalog.find(text)
+    except ModelNotFound as error:
+        raise _also_here(text, error) from None
+    return as_reference(wanted), wanted
+
+
+def offer(text: str, room: int) -> str | None:
+    """The largest quantization of at most `room` bytes, in words; None if there is none, and of models here."""
+    try:
+        on_hub = _on_hub(text)
+        if not on_hub:
+            return None
+        from mkllm.builder.model.hub import fitting
+
+        found, _ = fitting(on_hub[0], room, Output(quiet=True))
+    except (HubFailure, ModelNotFound):
+        return None  # it was there a moment ago; this is an extra
+    return f"{found.file!r} ({size(found.size)})" if found else None
+
+
+def _fitted(reference: Reference, room: int, output: Output) -> Reference:
+    from mkllm.builder.model.hub import fitting
+
+    found, among = fitting(reference, room, output)
+    if not among:
+        return reference  # there is no such file: who fetches it says so
+    if not found:
+        smallest = among[-1]
+        raise TooLarge(
+            f"{reference.text!r} has no quantization of at most {size(room)}, which fits into one file: the smallest, "
+            f"{smallest.file!r}, has {size(smallest.size)}; leave out --fit-one-file, and it lies beside the program"
+        )
+    if found.file != reference.file:
+        output.note(f"taking {found.file!r} ({size(found.size)}), the largest of {len(among)} that fits into one file")
+    return replace(reference, file=found.file, quantization=None)
+
+
+def _from_hub(
+    text: str, reference: Reference, wanted: catalog.Wanted | None, output: Output, room: int | None
+) -> Place:
     check_endpoint()
     from mkllm.builder.model.hub import fetch  # half a second of imports that local files do not need
 
-    known = wanted.file.sha256 if wanted and wanted.file else None
-    fetched = fetch(reference, output, known)
+    known = wanted.file if wanted else None
+    if room is not None and (fitted := _fitted(reference, room, output)) != reference:
+        reference = fitted
+        text = fitted.text + (f"@{fitted.revision}" if "@" in text or fitted.revision != MAIN else "")
+    fetched = fetch(reference, output, known.sha256 if known and known.name == reference.file else None)
     origin = Origin(
         reference=text,
         source="hf",
@@ -147,14 +199,6 @@ def _from_hub(text: str, reference: Reference, output: Output, wanted: catalog.W
     )
     name = wanted.entry.alias if wanted else _stem(os.path.basename(fetched.file))
     return Place(fetched.path, origin, name, fetched.licences)
-
-
-def _from_catalog(text: str, output: Output) -> Place:
-    try:
-        wanted = catalog.find(text)
-    except ModelNotFound as error:
-        raise _also_here(text, error) from None
-    return _from_hub(text, as_reference(wanted), output, wanted)
 
 
 def as_reference(wanted: catalog.Wanted) -> Reference:

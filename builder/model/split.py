@@ -81,7 +81,7 @@ def _header(parts: Sequence[Gguf]) -> Iterator[Span | bytes]:
     kept = [key for name, key in first.keys.items() if name not in SPLIT_KEYS]
     tensors = _moved(parts)
     start = MAGIC + struct.pack("<IQQ", first.version, len(tensors), len(kept))
-    infos = b"".join(_info(tensor) for tensor in tensors)
+    infos = b"".join(info(tensor) for tensor in tensors)
     size = len(start) + sum(key.end - key.start for key in kept) + len(infos)
     yield start
     for key in kept:
@@ -99,7 +99,8 @@ def _moved(parts: Sequence[Gguf]) -> list[Tensor]:
     return moved
 
 
-def _info(tensor: Tensor) -> bytes:
+def info(tensor: Tensor) -> bytes:
+    """The description of a tensor in a header."""
     shape = b"".join(U64.pack(length) for length in tensor.shape)
     name = U64.pack(len(tensor.name)) + tensor.name
     return name + U32.pack(len(tensor.shape)) + shape + U32.pack(tensor.number) + U64.pack(tensor.offset)

@@ -69,11 +69,11 @@ class Copier:
 
     def write(self, data: bytes, at: int) -> None:
         """Write and hash bytes from memory."""
-        for start in range(0, len(data), CHUNK):
-            buffer = self._digest.buffer()
-            piece = data[start : start + CHUNK]
-            buffer[: len(piece)] = piece
-            self._digest.update(buffer, len(piece))
+        self._digest.add(data)
+        self.put(data, at)
+
+    def put(self, data: bytes, at: int = 0) -> None:
+        """Write bytes from memory, without hashing them."""
         write_at(self._target, data, at)
         self._written(at, len(data))
 

@@ -47,6 +47,14 @@ class Digest:
         crc = self._crc_thread.submit(self._add_crc, view)
         self._busy.append((buffer, sha, crc))
 
+    def add(self, data: bytes) -> None:
+        """Hash bytes from memory."""
+        for start in range(0, len(data), CHUNK):
+            buffer = self.buffer()
+            piece = data[start : start + CHUNK]
+            buffer[: len(piece)] = piece
+            self.update(buffer, len(piece))
+
     def read(self, descriptor: int, at: int, size: int, progress: Callable[[int], None]) -> bool:
         """Hash `size` bytes from offset `at` of an open file; `progress` is told how many at a time.
 

@@ -24,12 +24,27 @@ class Draft:
 
     def commit(self, mode: int, force: bool) -> None:
         """Flush to the disk and rename; replaces an existing target if `force`, else raises TargetExists."""
+        self.settle(mode, force)
+        self.appear()
+
+    def settle(self, mode: int, force: bool) -> None:
+        """All of `commit` that takes time or may be refused; `appear` is the rest."""
         os.fchmod(self.descriptor, mode)
         os.fsync(self.descriptor)
         if not force and os.path.lexists(self.target):
             raise TargetExists(f"{str(self.target)!r} was made by somebody else meanwhile: choose another name")
+
+    def appear(self) -> None:
+        """Rename."""
         os.replace(self.path, self.target)
         _sync_folder(self.target.parent)
+
+    def reopen(self) -> None:
+        """What lies at `path` now is the draft: another program may have put a new file there."""
+        os.close(self.descriptor)
+        self.descriptor = -1
+        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        _lock(self.descriptor)
 
 
 @contextlib.contextmanager
@@ -38,17 +53,18 @@ def draft(target: Path) -> Iterator[Draft]:
 
     Files that builds killed earlier left behind are removed first. Failures to write come out as one sentence.
     """
-    path = target.with_name(_draft_name(target.name, str(os.getpid())))
-    descriptor = -1
+    new = Draft(target, target.with_name(_draft_name(target.name, str(os.getpid()))), -1)
+    is_ours = False
     try:
         remove_stale(target)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        _lock(descriptor)
-        yield Draft(target, path, descriptor)
+        new.descriptor = os.open(new.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        is_ours = True
+        _lock(new.descriptor)
+        yield new
     except OSError as error:
         raise failure(error, target) from error
     finally:
-        _discard(path, descriptor)
+        _discard(new, is_ours)
 
 
 def failure(error: OSError, target: Path) -> RuntimeFailure:
@@ -112,13 +128,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _discard(path: Path, descriptor: int) -> None:
+def _discard(new: Draft, is_ours: bool) -> None:
     """Remove the draft, undisturbed by a second Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
-        if descriptor >= 0:
+        if is_ours:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            os.close(descriptor)
+                os.unlink(new.path)
+        if new.descriptor >= 0:
+            os.close(new.descriptor)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -11,6 +11,7 @@ from mkllm.runtime.errors import NotAnArtifact
 FORMAT = 1
 MEMBER = "mkllm/manifest.json"
 WEIGHTS, PREPACKED = "model.gguf", "model.pack"
+HEADER = "model.header"  # what of model.gguf comes before its tensors' data, where that is in several files
 
 T = TypeVar("T")
 
@@ -156,6 +157,20 @@ class Prepacked:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A file of weights that lies beside the program, called `file`; `size` is that of the whole file.
+
+    From its byte `data` on it has the model's. `ends` is the SHA-256 of its first and last ENDS bytes together.
+    """
+
+    file: str
+    size: int
+    data: int
+    sha256: str
+    ends: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that crosses from builder to runtime."""
 
@@ -172,12 +187,22 @@ class Manifest:
     pkg: Blob
     provenance: Provenance
     prepacked: Prepacked | None = None
+    beside: tuple[Beside, ...] = ()
     format: int = FORMAT
 
     @property
     def weights(self) -> Member:
-        """The member that the model's weights lie in; of every manifest that was read from an artifact it is there."""
-        return next(member for member in self.members if member.name == self.model.member)
+        """The model's weights, as one file: a member; or what lies beside the program, whose offset has no meaning.
+
+        Of every manifest that was read from an artifact they are there.
+        """
+        if not self.beside:
+            return next(member for member in self.members if member.name == self.model.member)
+        if len(self.beside) == 1:
+            return Member(self.model.member, 0, self.beside[0].size, self.beside[0].sha256)
+        header = next(member.size for member in self.members if member.name == HEADER)
+        size = header + sum(file.size - file.data for file in self.beside)
+        return Member(self.model.member, 0, size, self.provenance.sha256)
 
     def member(self, name: str) -> Member | None:
         """The member of that name, or None."""

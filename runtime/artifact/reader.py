@@ -7,14 +7,25 @@ import hashlib
 import io
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import IO
 
-from mkllm.runtime.artifact import layout
+from mkllm.runtime.artifact import layout, portable
 from mkllm.runtime.artifact.layout import Comment, Entry
-from mkllm.runtime.artifact.manifest import MEMBER, PREPACKED, WEIGHTS, Manifest, Member
+from mkllm.runtime.artifact.manifest import HEADER, MEMBER, PREPACKED, WEIGHTS, Beside, Manifest, Member
 from mkllm.runtime.errors import Different, NoSuchMember, NotAnArtifact, PermissionFailure
 
 MAX_MANIFEST = 16 << 20
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """`size` bytes from `offset` of the file `path`, which is open as `descriptor`."""
+
+    path: str
+    descriptor: int
+    offset: int
+    size: int
 
 
 class Artifact:
@@ -26,6 +37,8 @@ class Artifact:
         self.entries = tuple(entries)
         self.comment = comment
         self._file = file
+        self._beside: list[IO[bytes]] = []
+        self._is_compared = False
 
     def fileno(self) -> int:
         """The open file descriptor; it stays the artifact's."""
@@ -51,9 +64,39 @@ class Artifact:
         raise NoSuchMember(f"{self.path!r} has no member {name!r}: did you mean {hint}?")
 
     @property
+    def is_signed(self) -> bool:
+        """Whether it is a Windows program with certificates; who signed it, and what, is not looked at."""
+        return portable.table(read_at(self.fileno(), 0, min(portable.HEAD, self.size))) is not None
+
+    @property
     def weights(self) -> Member:
-        """The member that the model's weights lie in."""
+        """The model's weights, wherever they lie: see `Manifest.weights`."""
         return self.manifest.weights
+
+    def model(self, *, compared: bool = True) -> tuple[Stretch, ...]:
+        """Where the model lies: in this file, or in those beside it, which are opened now if they are not yet.
+
+        Of a model in several files, the header that they have in common is the member HEADER. Raises WeightsUnusable
+        when they are missing or others, as can be seen at once; `compared`: also by the ends of what is in them.
+        """
+        if not self.manifest.beside:
+            member = self.weights
+            return (Stretch(self.path, self.fileno(), member.offset, member.size),)
+        from mkllm.runtime.artifact.beside import expect_ends, open_beside
+
+        self._beside = self._beside or open_beside(self.path, self.manifest)
+        if compared and not self._is_compared:
+            expect_ends(self.path, self.manifest, self._beside)
+            self._is_compared = True
+        return tuple(
+            Stretch(file.name, file.fileno(), fact.data, fact.size - fact.data)
+            for file, fact in zip(self._beside, self.manifest.beside, strict=True)
+        )
+
+    def is_own(self, path: str | os.PathLike[str]) -> bool:
+        """Whether there is this file, or one of those beside it, under that name."""
+        files = [self._file, *self._beside]
+        return os.path.exists(path) and any(os.path.samestat(os.fstat(f.fileno()), os.stat(path)) for f in files)
 
     def read(self, name: str) -> bytes:
         """All bytes of a member, checked by their SHA-256. Raises Different when they are not those that were built."""
@@ -64,8 +107,9 @@ class Artifact:
         return data
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the files."""
+        for file in (self._file, *self._beside):
+            file.close()
 
     def __enter__(self) -> "Artifact":
         return self
@@ -119,7 +163,7 @@ def _not_a_file(name: str, descriptor: int) -> IO[bytes]:
 
 def _read(name: str, file: IO[bytes]) -> Artifact:
     descriptor = file.fileno()
-    size = os.fstat(descriptor).st_size
+    size = _unsigned_size(descriptor, os.fstat(descriptor).st_size)
     if size < layout.END_SIZE:
         raise NotAnArtifact("it is too short for an artifact: it is something else, or it is truncated")
     tail = read_at(descriptor, size - layout.END_SIZE, layout.END_SIZE)
@@ -128,6 +172,18 @@ def _read(name: str, file: IO[bytes]) -> Artifact:
     manifest = _manifest(descriptor, entries, start, comment)
     _check(manifest, entries, start, comment)
     return Artifact(name, file, manifest, entries, comment)
+
+
+def _unsigned_size(descriptor: int, size: int) -> int:
+    """Where the end record ends: at the end of the file, or before the certificates of a signed program."""
+    certificates = portable.table(read_at(descriptor, 0, min(portable.HEAD, size)))
+    if not certificates:
+        return size
+    start, length = certificates
+    if start % portable.STEP or not 0 < start <= start + length == size:
+        raise NotAnArtifact("its signature does not lie at its end: it is truncated, or bytes were added")
+    before = read_at(descriptor, start - portable.STEP, portable.STEP)
+    return start - (portable.STEP - len(before.rstrip(b"\0")))
 
 
 def _manifest(descriptor: int, entries: Sequence[Entry], limit: int, comment: Comment) -> Manifest:
@@ -148,8 +204,9 @@ def _check(manifest: Manifest, entries: Sequence[Entry], directory: int, comment
     told = [(member.name, member.offset, member.size) for member in manifest.members]
     names = [place.name for place in places]
     _expect(told == [(place.name, place.data, place.size) for place in places[:-1]], "members")
-    weights = PREPACKED if manifest.prepacked else WEIGHTS
-    _expect(names[0] == manifest.model.member == weights and len(set(names)) == len(names), "members")
+    _expect(manifest.model.member == (PREPACKED if manifest.prepacked else WEIGHTS), "members")
+    _expect(_has_model(manifest, names) and len(set(names)) == len(names), "members")
+    _expect(all(_is_plausible(file) for file in manifest.beside), "files of weights")
     _expect(all(is_safe(name) for name in names), "names of members")
     _expect(all(layout.is_hex(member.sha256, 64) for member in manifest.members), "hashes")
     _expect(manifest.bootloader.size > 0 and manifest.pkg.size > 0, "bootloader or PKG")
@@ -158,6 +215,25 @@ def _check(manifest: Manifest, entries: Sequence[Entry], directory: int, comment
     _expect(layout.pkg_offset(places) + manifest.pkg.size == directory, "place of the PKG")
     wanted = {manifest.engine.program, *manifest.engine.libraries, *(backend.member for backend in manifest.backends)}
     _expect(wanted <= set(names) and manifest.kit.id == comment.kit, "engine, backends or kit")
+
+
+def _has_model(manifest: Manifest, names: Sequence[str]) -> bool:
+    """Whether the model is where it should be: the first member, or beside; of one in several files the header is."""
+    if not manifest.beside:
+        return names[0] == manifest.model.member
+    is_split = len(manifest.beside) > 1
+    fits = (names[0] == HEADER) == is_split and not (is_split and manifest.prepacked)
+    return fits and manifest.model.member not in names
+
+
+def _is_plausible(file: Beside) -> bool:
+    return (
+        is_safe(file.file)
+        and "/" not in file.file
+        and 0 <= file.data < file.size
+        and layout.is_hex(file.sha256, 64)
+        and layout.is_hex(file.ends, 64)
+    )
 
 
 def is_safe(name: str) -> bool:

@@ -1,9 +1,10 @@
 """Compares every byte of an artifact with what its manifest, directory and format promise."""
 
+import hashlib
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
-from mkllm.runtime.artifact import layout
+from mkllm.runtime.artifact import layout, portable
 from mkllm.runtime.artifact.digest import Digest
 from mkllm.runtime.artifact.manifest import MEMBER
 from mkllm.runtime.artifact.reader import Artifact, read_at
@@ -24,6 +25,11 @@ class Difference:
         return f"{self.part}: its {self.size} bytes from offset {self.offset} are not what was built"
 
 
+def size_of(artifact: Artifact) -> int:
+    """Bytes of the file and of those beside it."""
+    return artifact.size + sum(file.size for file in artifact.manifest.beside)
+
+
 @dataclass(frozen=True)
 class Fixed:
     """Bytes that follow from the format."""
@@ -42,34 +48,59 @@ class Hashed:
     size: int
     sha256: str | None
     crc: int | None
+    descriptor: int
+
+
+@dataclass(frozen=True)
+class Bootloader:
+    """The first bytes, in which a signature may have changed what is not counted."""
+
+    part: str
+    offset: int
+    size: int
+    sha256: str
 
 
 def verify(
-    artifact: Artifact, progress: Callable[[int], None] = lambda done: None, *, without: Container[str] = ()
+    artifact: Artifact,
+    progress: Callable[[int], None] = lambda done: None,
+    *,
+    without: Container[str] = (),
+    beside: bool = True,
 ) -> list[Difference]:
     """Every part that differs, in file order; `progress` is told the number of bytes looked at since its last call.
 
-    Members named in `without` are not read. Opening the artifact has checked manifest, central directory and end record
-    already.
+    Members named in `without` are not read, nor, unless `beside`, the files beside it. Opening the artifact has checked
+    manifest, central directory and end record already. Raises WeightsUnusable when weights beside the file are missing
+    or have another size.
     """
     with Digest() as digest:
-        found = [_look(artifact, part, digest, progress) for part in _parts(artifact) if part.part not in without]
+        parts = [*_parts(artifact), *_beside(artifact)] if beside else _parts(artifact)
+        found = [_look(artifact, part, digest, progress) for part in parts if part.part not in without]
     return [difference for difference in found if difference]
 
 
-def _parts(artifact: Artifact) -> Iterator[Fixed | Hashed]:
+def _parts(artifact: Artifact) -> Iterator[Bootloader | Fixed | Hashed]:
     """Everything from the first byte to the central directory, in file order and without a gap."""
-    manifest, entries = artifact.manifest, artifact.entries
+    manifest, entries, own = artifact.manifest, artifact.entries, artifact.fileno()
     boot, pkg = manifest.bootloader, manifest.pkg
-    yield Hashed("bootloader", 0, boot.size, boot.sha256, None)
+    yield Bootloader("bootloader", 0, boot.size, boot.sha256)
     yield _zeros("padding behind the bootloader", boot.size, entries[0].place.start)
     for entry in entries:
         name, place = entry.place.name, entry.place
         yield Fixed(f"header of {name}", place.start, layout.local_header(entry))
-        yield Hashed(name, place.data, place.size, artifact.member(name).sha256, entry.crc)
+        yield Hashed(name, place.data, place.size, artifact.member(name).sha256, entry.crc, own)
     start = layout.pkg_offset([entry.place for entry in entries])
     yield _zeros("padding before the PKG", entries[-1].place.end, start)
-    yield Hashed("PKG", start, pkg.size, pkg.sha256, artifact.comment.pkg_crc)
+    yield Hashed("PKG", start, pkg.size, pkg.sha256, artifact.comment.pkg_crc, own)
+
+
+def _beside(artifact: Artifact) -> Iterator[Hashed]:
+    """The files beside it, whole; their offsets are those in these files."""
+    if not artifact.manifest.beside:
+        return
+    for stretch, fact in zip(artifact.model(compared=False), artifact.manifest.beside, strict=True):
+        yield Hashed(fact.file, 0, fact.size, fact.sha256, None, stretch.descriptor)
 
 
 def _zeros(part: str, start: int, end: int) -> Fixed:
@@ -77,15 +108,27 @@ def _zeros(part: str, start: int, end: int) -> Fixed:
 
 
 def _look(
-    artifact: Artifact, part: Fixed | Hashed, digest: Digest, progress: Callable[[int], None]
+    artifact: Artifact, part: Bootloader | Fixed | Hashed, digest: Digest, progress: Callable[[int], None]
 ) -> Difference | None:
+    if isinstance(part, Bootloader):
+        return _look_at_bootloader(artifact, part, progress)
     if isinstance(part, Fixed):
         data = read_at(artifact.fileno(), part.offset, len(part.data))
         progress(len(data))
         return None if data == part.data else Difference(part.part, part.offset + _first(data, part.data), 1, True)
-    digest.read(artifact.fileno(), part.offset, part.size, progress)
+    digest.read(part.descriptor, part.offset, part.size, progress)
     sha256, crc = digest.finish()
     same = part.sha256 in (None, sha256) and part.crc in (None, crc) and _is_canonical(artifact, part)
+    return None if same else Difference(part.part, part.offset, part.size, False)
+
+
+def _look_at_bootloader(artifact: Artifact, part: Bootloader, progress: Callable[[int], None]) -> Difference | None:
+    data = read_at(artifact.fileno(), 0, part.size)
+    progress(len(data))
+    counted = portable.uncounted(data)
+    if counted != data and not artifact.is_signed:
+        return Difference(part.part, _first(data, counted), 1, True)
+    same = hashlib.sha256(counted).hexdigest() == part.sha256
     return None if same else Difference(part.part, part.offset, part.size, False)
 
 

@@ -1,7 +1,6 @@
 """`bench`: how fast the whole model reads and generates here, with the chosen settings or with all kernels."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -186,7 +185,7 @@ def _expect_place(name: str, artifact: Artifact) -> None:
     path = Path(name)
     if path.exists() and not path.is_file():
         raise PermissionFailure(f"{name!r} cannot be written (it is no plain file): choose another name")
-    if path.exists() and os.path.samestat(os.fstat(artifact.fileno()), path.stat()):
+    if artifact.is_own(path):
         raise TargetExists(f"{name!r} is the artifact itself: choose another name")
 
 

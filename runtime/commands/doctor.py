@@ -45,7 +45,7 @@ def _examined(path: str, found: Survey, failure: TooLittleMemory | None, known: 
         path=path,
         size=artifact.size,
         weights=found.weights.length,
-        file_system=file_system(path),
+        file_system=file_system(artifact.model()[0].path),
         manifest=artifact.manifest,
         facts=found.facts,
         fit=failure or found.fit,
@@ -78,7 +78,7 @@ def _advice(path: str, found: Survey, failure: TooLittleMemory | None, known: Kn
             tuning=known.tuning,
             crashes={name: crashes[name] for name in crashes if _is_left_out(found, name)},
             remembers=found.home.kind in ("cache", "development"),
-            file_system=file_system(path),
+            file_system=file_system(found.artifact.model()[0].path),
         )
     )
 

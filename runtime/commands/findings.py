@@ -37,6 +37,8 @@ def _found(seen: Examination) -> Iterator[Line]:
     facts, model = seen.facts, seen.manifest.model
     where = f" on {seen.file_system}" if seen.file_system else ""
     yield Line("file", f"{seen.path}, {size(seen.size)}{where}, {seen.manifest.created_by}, kit {seen.manifest.kit.id}")
+    for fact in seen.manifest.beside:
+        yield Line("", f"{fact.file} beside it, {size(fact.size)}")
     kind = f"{model.architecture}, {model.parameters:,} parameters, {model.quantization}"
     yield Line("model", f"{seen.manifest.name}: {kind}, {size(seen.weights)}")
     yield Line("processor", f"{facts.cpu_model}, {facts.machine}")

@@ -9,7 +9,7 @@ from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.arguments import EngineOptions
-from mkllm.runtime.errors import TooLittleMemory
+from mkllm.runtime.errors import PermissionFailure, TooLittleMemory, WeightsUnusable
 from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import Ranking
@@ -19,7 +19,7 @@ from mkllm.runtime.session import fit_model, fit_threads, for_device, look_aroun
 
 @dataclass(frozen=True)
 class Seen:
-    """All that there is to show; `size` is that of the whole file in bytes."""
+    """All that there is to show; `size` is that of the whole file in bytes, `missing` what ails weights beside."""
 
     manifest: Manifest
     facts: Facts
@@ -27,6 +27,7 @@ class Seen:
     fit: Fit | TooLittleMemory
     threads: int
     size: int
+    missing: str | None
     is_device: bool = False
 
 
@@ -37,15 +38,22 @@ def run(path: str, as_json: bool) -> int:
         options = for_device(artifact, facts, EngineOptions())
         fitted = _fit(artifact, facts, options)
         ranking = ranking_of(artifact, facts, fitted if isinstance(fitted, Fit) else None, options)
-        seen = Seen(
-            manifest, facts, ranking, fitted, fit_threads(artifact, facts, options), artifact.size, bool(options.device)
-        )
+        threads = fit_threads(artifact, facts, options)
+        seen = Seen(manifest, facts, ranking, fitted, threads, artifact.size, _missing(artifact), bool(options.device))
     if as_json:
         print(json.dumps(as_object(seen), indent=2, ensure_ascii=False))
     else:
         for name, value in rows(seen):
             print(f"{name:<10}{shown(value)}")
     return 0
+
+
+def _missing(artifact: Artifact) -> str | None:
+    try:
+        artifact.model()
+    except (WeightsUnusable, PermissionFailure) as failure:
+        return str(failure)
+    return None
 
 
 def _fit(artifact: Artifact, facts: Facts, options: EngineOptions) -> Fit | TooLittleMemory:
@@ -74,6 +82,8 @@ def as_object(seen: Seen) -> dict[str, object]:
         "kit": dataclasses.asdict(manifest.kit),
         "model": dataclasses.asdict(manifest.model),
         "defaults": dataclasses.asdict(manifest.defaults),
+        "beside": [dataclasses.asdict(fact) for fact in manifest.beside],
+        "missing": seen.missing,
         "prepacked": dataclasses.asdict(manifest.prepacked) if manifest.prepacked else None,
         "provenance": dataclasses.asdict(manifest.provenance),
         "fit": {"error": str(seen.fit)} if isinstance(seen.fit, TooLittleMemory) else dataclasses.asdict(seen.fit),
@@ -101,6 +111,10 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
             "made for",
             device.name + ("" if seen.is_device else "; this machine is none, its settings do not hold"),
         )
+    for fact in manifest.beside:
+        yield "beside", f"{fact.file}, {size(fact.size)}"
+    if seen.missing:
+        yield "", seen.missing
     if isinstance(seen.fit, TooLittleMemory):
         yield "memory", str(seen.fit)
     else:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mkllm.runtime.artifact.manifest import WEIGHTS
@@ -45,7 +45,7 @@ class Laboratory:
         if not hasattr(os, "memfd_create"):
             raise NotMeasured("this system has no files in memory")
         self._slice = os.memfd_create(SLICE)
-        process = self._spawn(["slice", str(megabytes)], choice, self._weights.as_variable(WEIGHTS), self._slice)
+        process = self._spawn(["slice", str(megabytes)], choice, self._weights.variables(WEIGHTS), self._slice)
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -59,14 +59,14 @@ class Laboratory:
     def open(self, choice: Choice) -> "Bench":
         """A process with this backend loaded, for the slice."""
         size = os.fstat(self._slice).st_size
-        return self._open(choice, f"{SLICE}={self._slice}@0:{size}")
+        return self._open(choice, Weights(self._slice, 0, size).variables(SLICE))
 
     def open_whole(self, choice: Choice) -> "Bench":
         """A process with this backend loaded, for the whole model."""
-        return self._open(choice, self._weights.as_variable(SLICE))
+        return self._open(choice, self._weights.variables(SLICE))
 
-    def _open(self, choice: Choice, embedded: str) -> "Bench":
-        return Bench(self._spawn(["measure"], choice, embedded, subprocess.PIPE), choice.name, self._end)
+    def _open(self, choice: Choice, model: Mapping[str, str]) -> "Bench":
+        return Bench(self._spawn(["measure"], choice, model, subprocess.PIPE), choice.name, self._end)
 
     def stop(self) -> None:
         """End whatever is being measured, from another thread; nothing can be opened any more."""
@@ -84,7 +84,9 @@ class Laboratory:
             os.close(self._slice)
             self._slice = -1
 
-    def _spawn(self, words: Sequence[str], choice: Choice, embedded: str, output: int) -> subprocess.Popen[str]:
+    def _spawn(
+        self, words: Sequence[str], choice: Choice, model: Mapping[str, str], output: int
+    ) -> subprocess.Popen[str]:
         try:
             placed = self._placer.place(choice)
         except RuntimeFailure as failure:
@@ -93,19 +95,21 @@ class Laboratory:
             if self._stopped:
                 raise NotMeasured("it was stopped")
             try:
-                process = self._start(placed, words, embedded, output)
+                process = self._start(placed, words, model, output)
             except OSError as error:
                 raise NotMeasured(f"the engine cannot be executed ({error.strerror})") from None
             self._running.add(process)
         return process
 
-    def _start(self, placed: Placed, words: Sequence[str], embedded: str, output: int) -> subprocess.Popen[str]:
+    def _start(
+        self, placed: Placed, words: Sequence[str], model: Mapping[str, str], output: int
+    ) -> subprocess.Popen[str]:
         slices = [self._slice] if self._slice >= 0 else []
-        descriptors = [self._weights.descriptor, *slices, *placed.descriptors]
+        descriptors = [*self._weights.descriptors, *slices, *placed.descriptors]
         lifeline_far, lifeline = os.pipe()
         environment = {
             **for_placed(os.environ, placed, self._frozen_home),
-            "MKLLM_EMBEDDED": embedded,
+            **model,
             "MKLLM_LIFELINE_FD": str(lifeline_far),
         }
         try:

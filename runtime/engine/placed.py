@@ -23,13 +23,24 @@ class Placed:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the model lies: `length` bytes from `offset` in the open file `descriptor`; `packed`: prepacked."""
+    """Where the model lies: `length` bytes from `offset` in the open file `descriptor`; `packed`: prepacked.
+
+    `first` is the path of the first of the files that a model is split into, which the engine opens itself.
+    """
 
     descriptor: int
     offset: int
     length: int
     packed: bool = False
+    first: str | None = None
 
-    def as_variable(self, name: str) -> str:
-        """The value of MKLLM_EMBEDDED for one member."""
-        return f"{name}={self.descriptor}@{self.offset}:{self.length}{'p' if self.packed else ''}"
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What the engine has to inherit."""
+        return () if self.first else (self.descriptor,)
+
+    def variables(self, name: str) -> dict[str, str]:
+        """What tells the engine where its `embedded:<name>` is (spec/launch.md, 3)."""
+        if self.first:
+            return {"MKLLM_SPLIT": f"{name}={self.first}"}
+        return {"MKLLM_EMBEDDED": f"{name}={self.descriptor}@{self.offset}:{self.length}{'p' if self.packed else ''}"}

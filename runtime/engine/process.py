@@ -86,7 +86,7 @@ class Engine:
         environment = {
             **for_placed(os.environ, self._placed, frozen_home),
             "LLAMA_API_KEY": self.key,
-            "MKLLM_EMBEDDED": self._weights.as_variable(WEIGHTS),
+            **self._weights.variables(WEIGHTS),
             "MKLLM_STATUS_FD": str(status_far),
             "MKLLM_LIFELINE_FD": str(lifeline_far),
         }
@@ -99,7 +99,7 @@ class Engine:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 bufsize=0,
-                pass_fds=(status_far, lifeline_far, self._weights.descriptor, *self._placed.descriptors),
+                pass_fds=(status_far, lifeline_far, *self._weights.descriptors, *self._placed.descriptors),
                 process_group=0,
             )
         except OSError:

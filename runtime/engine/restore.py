@@ -17,10 +17,7 @@ REFUSED = 1
 
 def restored(placed: Placed, weights: Weights, frozen_home: str | None) -> Iterator[bytes]:
     """The model file in pieces. Raises Different or EngineUnusable, at the latest at the end, when it is not whole."""
-    environment = {
-        **for_placed(os.environ, placed, frozen_home),
-        "MKLLM_EMBEDDED": weights.as_variable(WEIGHTS),
-    }
+    environment = {**for_placed(os.environ, placed, frozen_home), **weights.variables(WEIGHTS)}
     try:
         process = subprocess.Popen(
             [str(placed.program), "restore"],
@@ -28,7 +25,7 @@ def restored(placed: Placed, weights: Weights, frozen_home: str | None) -> Itera
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=(weights.descriptor, *placed.descriptors),
+            pass_fds=(*weights.descriptors, *placed.descriptors),
         )
     except OSError as error:
         raise EngineUnusable(

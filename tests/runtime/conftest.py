@@ -17,9 +17,10 @@ from typing import Any, Protocol
 import pytest
 
 from mkllm.builder.kit.kit import Kit
+from mkllm.builder.model.divide import undivided
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.prepack import Prepacking
-from mkllm.builder.writer import write
+from mkllm.builder.writer import Facts, Program, Shelf, write
 from mkllm.runtime.artifact import manifest as m
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
@@ -93,7 +94,7 @@ def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """`build_fake(target, model={…}, defaults={…})`: an artifact with the fake engine; changes go into the manifest.
 
     With `gpus=True` it has a backend for them, with `gpus="both"` CUDA too; with `prepack=True` its weights are
-    prepacked for cpu-haswell."""
+    prepacked for cpu-haswell; with `beside=True` they lie beside it."""
     plain = _kit(tmp_path_factory.mktemp("kit"))
     with_gpus = _kit(tmp_path_factory.mktemp("kit"), (*KERNELS, *GPUS))
     with_both = _kit(tmp_path_factory.mktemp("kit"), (*KERNELS, "cuda", *GPUS))
@@ -113,7 +114,7 @@ def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
             **changes.get("model", {}),
         }
 
-        def describe(bootloader: m.Blob, pkg: m.Blob, members: tuple[m.Member, ...], origin: str) -> m.Manifest:
+        def describe(facts: Facts) -> m.Manifest:
             return m.Manifest(
                 created_by="mkllm 0.0",
                 name="fake",
@@ -123,14 +124,23 @@ def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
                 defaults=m.Defaults(**changes.get("defaults", {})),
                 engine=m.Engine(kit.engine_program, kit.engine_libraries),
                 backends=tuple(m.Backend(*backend) for backend in kit.backends),
-                members=members,
-                bootloader=bootloader,
-                pkg=pkg,
-                provenance=m.Provenance("fake.gguf", "file", origin),
+                members=facts.members,
+                bootloader=facts.bootloader,
+                pkg=facts.pkg,
+                provenance=m.Provenance("fake.gguf", "file", facts.origin),
                 prepacked=m.Prepacked(packing.kernel, len(MODEL)) if packing else None,
+                beside=facts.beside,
             )
 
-        write(target, kit, Weights((MODEL,)), describe, force=True, progress=lambda done: None, prepacking=packing)
+        weights, beside = Weights((MODEL,)), bool(changes.get("beside"))
+        write(
+            [Program(target, kit, describe, beside)],
+            weights,
+            force=True,
+            progress=lambda done: None,
+            prepacking=packing,
+            shelf=Shelf((target.with_name(f"{target.name}.weights"),), undivided(weights)) if beside else None,
+        )
         return target
 
     return build

@@ -89,6 +89,52 @@ def test_everything_is_baked_in(mkllm: Run, folder: Path) -> None:
         assert json.loads(artifact.read("mkllm/manifest.json")) == made["manifest"]
 
 
+def test_weights_beside(mkllm: Run, folder: Path) -> None:
+    done = mkllm("build", "model.gguf", "-o", "out", "--split", "always", "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 0 and sorted(os.listdir(folder)) == ["model.gguf", "out", "out.weights"]
+    assert [file["path"] for file in told["files"]] == [str(folder / "out"), str(folder / "out.weights")]
+    assert (told["target"], told["floor"]) == ("linux-x86_64", "glibc 2.17")
+    done = mkllm("verify", "out")
+    assert "bootloader and PKG; beside it out.weights)" in done.stdout and done.returncode == 0
+    assert "out.weights, " in mkllm("inspect", "out").stdout
+    assert mkllm("extract", "out", "-o", "again").returncode == 0
+    assert (folder / "again").read_bytes() == (folder / "model.gguf").read_bytes()
+    data = bytearray((folder / "out.weights").read_bytes())
+    data[500] ^= 1
+    (folder / "out.weights").write_bytes(data)
+    refused(mkllm("verify", "out"), 31, "out.weights: its", "are not what was built")
+    refused(mkllm("extract", "out", "-o", "more"), 31, "'model.gguf' is not what was built")
+    (folder / "out.weights").unlink()
+    refused(
+        mkllm("verify", "out"),
+        33,
+        "'out' needs its weights, the file 'out.weights' (",
+        "which is not in",
+        "put it there",
+    )
+    assert mkllm("inspect", "out").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["--max-file-size", "4XB"], 2, "'4XB' is not a size: give one such as 4GB"),
+        (["--max-file-size", "0"], 2, "'0' is not a size"),
+        (["--max-file-size", "1kB"], 17, "the program for linux-x86_64 takes"),
+        (["--max-file-size", "1MiB-1"], 17, "--max-file-size allows 1.05 MB"),
+        (["--fit-one-file", "--split", "always"], 2, "it contradicts --split always"),
+        (["--fit-one-file"], 2, "nothing limits a file for linux-x86_64"),
+        (["--sign", "signtool {file}"], 2, "only programs for Windows are signed, this one is for linux-x86_64"),
+        (["--sign", "signtool"], 2, "'signtool' cannot be run (it does not say {file}"),
+        (["--split", "perhaps"], 2, "--split"),
+    ],
+)
+def test_limits_and_signatures_that_cannot_be(words: list[str], code: int, text: str, mkllm: Run, folder: Path) -> None:
+    refused(mkllm("build", "model.gguf", "-o", "out", *words), code, text)
+    assert os.listdir(folder) == ["model.gguf"]
+
+
 def test_no_folder_of_the_maker_is_told(mkllm: Run, folder: Path) -> None:
     mkllm("build", folder / "model.gguf", "-o", folder / "out")
     assert os.fsencode(folder) not in (folder / "out").read_bytes()

@@ -107,7 +107,9 @@ def test_sizes_that_are_not_known_are_estimated() -> None:
         ("gpt-oss-20b-mxfp4.gguf", "MXFP4"),
         ("gemma-3-1b-it-UD-IQ2_XXS.gguf", "IQ2_XXS"),
         ("model.gguf", None),
-        ("Q4.gguf", None),
+        ("Q4.gguf", "Q4"),
+        ("Phi-3-mini-4k-instruct-q4.gguf", "Q4"),
+        ("UD-Q4_K_XL/m-UD-Q4_K_XL.gguf", "Q4_K_XL"),
     ],
 )
 def test_quantizations_in_names_of_files(file: str, kind: str | None) -> None:

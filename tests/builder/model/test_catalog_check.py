@@ -68,7 +68,7 @@ def test_wrong_facts(checked: Any, hub: Any) -> None:
     hub.repositories["org/model"].gguf = {"context_length": 1024, "total": 3_000_000_000}
     code, text = checked()
     assert code == 1 and "the card names the licence 'mit', not 'Apache-2.0'" in text
-    assert "the context is 1024, not 512" in text and "it has 3.00 billion parameters, not 1.0" in text
+    assert "the context is 1024, not 512" in text and "it has 3.00 billion parameters, not 1\n" in text
 
 
 def test_what_is_gone(checked: Any, hub: Any) -> None:

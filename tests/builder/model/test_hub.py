@@ -353,6 +353,116 @@ def test_a_damaged_part_in_the_cache_is_found_when_building(
     assert build(request, QUIET).manifest.provenance.file == "q/big-00001-of-00002.gguf"
 
 
+def in_catalogue(monkeypatch: pytest.MonkeyPatch, repository: str, quantization: str, name: str) -> None:
+    """Let the catalogue hold this file alone, as the model `little`."""
+    from mkllm.builder.model import catalog
+
+    file = catalog.File(name, None, True, None, ("x",))
+    entry = catalog.Entry(
+        "little", (), "", "", "chat", repository, None, 1, quantization, None, None, None, None, {quantization: file}
+    )
+    monkeypatch.setattr(catalog, "entries", lambda: (entry,))
+
+
+class TestFitOneFile:
+    """Of several quantizations the largest is taken that fits."""
+
+    @pytest.fixture
+    def sized(self, hub: Any, gguf_bytes: Any) -> Any:
+        hub.repositories["org/sized"] = type(hub.repositories["org/model"])(
+            {
+                f"m.{word}.gguf": gguf_bytes(tensors={"w": ((1024, rows), 0)})
+                for word, rows in (("F16", 1600), ("Q8_0", 800), ("Q4_0", 400))
+            }
+        )
+        return hub
+
+    def build(
+        self, text: str, path: Path, output: Output = QUIET, fit: bool = True, most: int | None = 5_000_000
+    ) -> Any:
+        from mkllm.builder.build import Request, build
+        from mkllm.builder.placing import Limits
+        from mkllm.runtime.artifact.manifest import Defaults
+
+        limits = Limits(file=most)
+        return build(Request(text, path, None, None, Defaults(), False, limits=limits, fit_one_file=fit), output)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["hf:org/sized/m.F16.gguf", "hf:org/sized", "hf:org/sized/m.F16.gguf@main", "hf:org/sized:q4_0", "little"],
+    )
+    def test_the_largest_that_fits(
+        self,
+        text: str,
+        sized: Any,
+        kit_cache: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        in_catalogue(monkeypatch, "org/sized", "F16", "m.F16.gguf")
+        made = self.build(text, tmp_path / "out", Output())
+        assert made.manifest.provenance.file == "m.Q8_0.gguf" and made.beside == ()
+        assert made.manifest.provenance.reference == "hf:org/sized/m.Q8_0.gguf" + ("@main" if "@" in text else "")
+        assert "taking 'm.Q8_0.gguf' (3.28 MB), the largest of 3 that fits into one file" in capsys.readouterr().err
+        assert sized.sent["m.F16.gguf"] == 0
+
+    def test_none_fits(self, sized: Any, kit_cache: Path, tmp_path: Path) -> None:
+        from mkllm.builder.errors import TooLarge
+
+        with pytest.raises(TooLarge, match="the smallest, 'm.Q4_0.gguf', has 1.64 MB; leave out --fit-one-file"):
+            self.build("hf:org/sized/m.F16.gguf", tmp_path / "out", most=2_000_000)
+
+    def test_the_licence_needs_room_too(self, sized: Any, kit_cache: Path, tmp_path: Path) -> None:
+        from mkllm.builder.errors import TooLarge
+        from mkllm.builder.placing import MARGIN
+
+        sized.repositories["org/sized"].files["LICENSE"] = b"Be kind.\n" * 5000
+        size = self.build("hf:org/sized", tmp_path / "out").path.stat().st_size + MARGIN
+        assert self.build("hf:org/sized", tmp_path / "same", most=size).beside == ()
+        with pytest.raises(TooLarge, match="'hf:org/sized' has 3.28 MB and at most 3.* fit into one file"):
+            self.build("hf:org/sized", tmp_path / "other", most=size - 20_000)
+
+    def test_offline(self, sized: Any, kit_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(HubFailure, match="asks the hub.*which HF_HUB_OFFLINE or --offline forbids: leave that"):
+            self.build("hf:org/sized", tmp_path / "out")
+
+    def test_a_file_that_is_not_there(self, sized: Any, kit_cache: Path, tmp_path: Path) -> None:
+        with pytest.raises(ModelNotFound, match="has no file 'n.F16.gguf': did you mean"):
+            self.build("hf:org/sized/n.F16.gguf", tmp_path / "out")
+
+    def test_several_models(self, sized: Any, kit_cache: Path, tmp_path: Path, gguf_bytes: Any) -> None:
+        sized.repositories["org/sized"].files["other.Q8_0.gguf"] = gguf_bytes()
+        with pytest.raises(ModelNotFound, match="has 4 GGUF files: name one"):
+            self.build("hf:org/sized", tmp_path / "out")
+
+    def test_what_would_fit_is_offered(
+        self, sized: Any, kit_cache: Path, tmp_path: Path, gguf_bytes: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        sized.repositories["org/sized"].files["m.F16.gguf"] = gguf_bytes(
+            tensors={"a": ((1024, 800), 0), "b": ((1024, 800), 0)}
+        )
+        made = self.build("hf:org/sized/m.F16.gguf", tmp_path / "out", Output(), fit=False)
+        assert len(made.beside) == 2
+        told = capsys.readouterr().err
+        assert "'m.Q8_0.gguf' (3.28 MB) would fit; --fit-one-file takes it" in told
+
+    def test_of_a_file_here_it_is_said_why_not(self, kit_cache: Path, tmp_path: Path, gguf_bytes: Any) -> None:
+        from mkllm.builder.errors import TooLarge
+
+        model = tmp_path / "m.gguf"
+        model.write_bytes(gguf_bytes(tensors={"w": ((1024, 1600), 0)}))
+        with pytest.raises(TooLarge, match="has 6.55 MB and at most 3.* fit into one file.*mkllm does not quantize"):
+            self.build(str(model), tmp_path / "out")
+
+    def test_without_a_limit(self, kit_cache: Path, tmp_path: Path, small_gguf: Path) -> None:
+        import click
+
+        with pytest.raises(click.BadParameter, match="nothing limits a file for linux-x86_64"):
+            self.build(str(small_gguf), tmp_path / "out", most=None)
+
+
 def test_two_processes_download_once(hub: Any) -> None:
     hub.repositories["org/model"].files["large.gguf"] = data = os.urandom(20_000_000)
     code = (
@@ -447,13 +557,7 @@ def test_the_licence_is_in_the_artifact(hub: Any, tmp_path: Path, kit_cache: Pat
 
 
 def test_a_short_name_is_fetched_from_the_hub(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mkllm.builder.model import catalog
-
-    file = catalog.File(FILE, None, True, None, ("x",))
-    entry = catalog.Entry(
-        "little", (), "", "", "chat", "org/model", None, 1, "Q8_0", None, None, None, None, {"Q8_0": file}
-    )
-    monkeypatch.setattr(catalog, "entries", lambda: (entry,))
+    in_catalogue(monkeypatch, "org/model", "Q8_0", FILE)
     source = resolve("little-q8", QUIET)
     assert (source.name, source.origin.reference, source.origin.revision) == ("little", "little-q8", COMMIT)
     assert (source.origin.source, source.origin.repository, source.origin.file) == ("hf", "org/model", FILE)

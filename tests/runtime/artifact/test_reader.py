@@ -11,10 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from mkllm.builder.build import Request, make
+from mkllm.builder.kit.kit import Kit
+from mkllm.builder.model.reference import resolve
+from mkllm.builder.placing import Limits
+from mkllm.builder.progress import Output
 from mkllm.runtime.artifact import layout
-from mkllm.runtime.artifact.manifest import MEMBER, WEIGHTS
+from mkllm.runtime.artifact.manifest import MEMBER, WEIGHTS, Defaults
 from mkllm.runtime.artifact.reader import is_safe, open_artifact
-from mkllm.runtime.errors import Different, NoSuchMember, NotAnArtifact, PermissionFailure
+from mkllm.runtime.errors import Different, NoSuchMember, NotAnArtifact, PermissionFailure, WeightsUnusable
 
 
 def rewritten(artifact: Path, target: Path, manifest: bytes) -> Path:
@@ -181,3 +186,82 @@ def test_importing_it_is_light() -> None:
     }
     assert "mkllm.runtime.artifact.reader" in done.stdout.split()
     assert not heavy & set(done.stdout.split())
+
+
+@pytest.fixture
+def pair(small_kit: Kit, small_gguf: Path, tmp_path: Path) -> Path:
+    """An artifact with its weights beside it."""
+    path, quiet = tmp_path / "pair", Output(True)
+    request = Request(str(small_gguf), path, None, None, Defaults(), False, limits=Limits("always"))
+    return make(path, small_kit, resolve(str(small_gguf), quiet), request, quiet).path
+
+
+def test_weights_beside_are_not_opened_before_they_are_wanted(pair: Path, small_gguf: Path) -> None:
+    (pair.parent / "pair.weights").unlink()
+    with open_artifact(pair) as artifact:
+        assert artifact.weights.size == small_gguf.stat().st_size
+        with pytest.raises(WeightsUnusable, match="needs its weights, the file 'pair.weights'") as caught:
+            artifact.model()
+    assert caught.value.exit_code == 33
+
+
+def test_they_stay_open_when_they_are_replaced(pair: Path, small_gguf: Path) -> None:
+    with open_artifact(pair) as artifact:
+        [stretch] = artifact.model()
+        (pair.parent / "pair.weights").unlink()
+        assert artifact.model()[0].descriptor == stretch.descriptor
+        assert os.pread(stretch.descriptor, 4, stretch.offset) == b"GGUF"
+
+
+@pytest.mark.parametrize("place", ["folder", "file", "nowhere"])
+def test_where_the_variable_says(pair: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = pair.parent / "other"
+    other.mkdir()
+    os.rename(pair.parent / "pair.weights", other / "pair.weights")
+    monkeypatch.chdir(pair.parent)
+    monkeypatch.setenv("MKLLM_WEIGHTS", {"folder": "other", "file": "other/pair.weights", "nowhere": "none"}[place])
+    with open_artifact(pair) as artifact:
+        if place == "nowhere":
+            with pytest.raises(WeightsUnusable, match=r"is not in '.*' \(which MKLLM_WEIGHTS names\)"):
+                artifact.model()
+        else:
+            assert artifact.model()[0].path == str(other / "pair.weights")
+
+
+def test_what_cannot_be_read_is_said(pair: Path) -> None:
+    weights = pair.parent / "pair.weights"
+    weights.unlink()
+    weights.mkdir()
+    with open_artifact(pair) as artifact, pytest.raises(WeightsUnusable, match="needs its weights"):
+        artifact.model()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("file", "../pair.weights"), ("file", "a/b"), ("file", ""), ("data", -1), ("data", 10**9), ("size", 0),
+        ("sha256", "x"), ("ends", "00"),
+    ],
+)  # fmt: skip
+def test_files_beside_that_cannot_be(pair: Path, tmp_path: Path, key: str, value: object) -> None:
+    with open_artifact(pair) as artifact:
+        manifest = json.loads(artifact.read(MEMBER))
+    manifest["beside"][0][key] = value
+    data = json.dumps(manifest).encode()
+    with pytest.raises(NotAnArtifact, match=r"contradict each other \(files of weights\)"):
+        open_artifact(rewritten(pair, tmp_path / "changed", data))
+
+
+def test_files_beside_that_do_not_fit_the_members(pair: Path, small_artifact: Path, tmp_path: Path) -> None:
+    with open_artifact(pair) as artifact:
+        alone = json.loads(artifact.read(MEMBER))
+    with open_artifact(small_artifact) as artifact:
+        whole = json.loads(artifact.read(MEMBER))
+    two = {**alone, "beside": alone["beside"] * 2}  # in several files, and no header of them all
+    for base, manifest in ((pair, two), (pair, {**alone, "beside": []}), (small_artifact, {**whole, **_beside(alone)})):
+        with pytest.raises(NotAnArtifact, match=r"contradict each other \(members\)"):
+            open_artifact(rewritten(base, tmp_path / "changed", json.dumps(manifest).encode()))
+
+
+def _beside(manifest: dict[str, object]) -> dict[str, object]:
+    return {"beside": manifest["beside"]}

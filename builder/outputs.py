@@ -1,0 +1,65 @@
+"""Several files that appear together: programs, and the weights that lie beside them."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mkllm.runtime.artifact.draft import Draft, failure
+
+
+def appear(weights: Sequence[Draft], programs: Sequence[Draft], force: bool) -> None:
+    """Give all drafts their names: the weights first, so that no program appears before what it needs.
+
+    With `force` they replace what has these names; a program that is replaced is out of the way before its weights are,
+    so that never an old program has new weights. If anything fails, all is again as it was. Raises TargetExists.
+    """
+    for new in weights:
+        new.settle(0o644, force)
+    for new in programs:
+        new.settle(0o755, force)
+    if not weights and len(programs) == 1:
+        programs[0].appear()  # at once, and whatever has its name is there until then
+        return
+    with contextlib.ExitStack() as undo:
+        set_aside = [_set_aside(new, undo) for new in (*programs, *weights)]
+        for new in (*weights, *programs):
+            undo.callback(_remove, new.target)
+            new.appear()
+        undo.pop_all()
+    for path in set_aside:
+        if path:
+            _remove(path)
+
+
+def _set_aside(new: Draft, undo: contextlib.ExitStack) -> Path | None:
+    """Where what has the name of this draft is now."""
+    if not os.path.lexists(new.target):
+        return None
+    aside = new.path.with_suffix(".replaced")
+    os.replace(new.target, aside)
+    undo.callback(os.replace, aside, new.target)
+    return aside
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+@contextlib.contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """A folder to write into; if it had to be made and the block fails, it is gone again."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        yield
+        return
+    except OSError as error:
+        raise failure(error, folder) from None
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
