@@ -34,6 +34,7 @@ def types(session: nox.Session) -> None:
     """Static types, strictly, on the installed package."""
     install(session, "mypy>=1.13", "types-psutil")
     session.run("mypy", "--strict", "-p", "mkllm.builder", "-p", "mkllm.runtime")
+    session.run("mypy", "--strict", "--platform", "win32", "-p", "mkllm.runtime")
 
 
 @nox.session

@@ -13,6 +13,7 @@ from click.exceptions import Exit
 from mkllm.runtime import options, streams
 from mkllm.runtime.errors import OutputFailure, RuntimeFailure
 from mkllm.runtime.own_file import own_file, own_name
+from mkllm.runtime.platform.terminal import hold_open
 from mkllm.runtime.signals import Terminated, raise_on_termination
 
 if TYPE_CHECKING:
@@ -270,7 +271,13 @@ def licenses_command() -> int:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command line; the exit code (spec/errors.md)."""
+    """Run the command line; the exit code (spec/errors.md). A window that would close with a failure is kept open."""
+    code = _guarded(words)
+    hold_open(code)
+    return code
+
+
+def _guarded(words: Sequence[str]) -> int:
     before, extra = _split(words)
     invocation = Invocation(extra)
     name = own_name()

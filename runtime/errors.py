@@ -51,6 +51,12 @@ class WeightsUnusable(RuntimeFailure):
     exit_code = 33
 
 
+class NoPlace(RuntimeFailure):
+    """There is no folder that the engine can be placed in."""
+
+    exit_code = 71
+
+
 class EngineUnusable(RuntimeFailure):
     """No backend could start the engine."""
 

@@ -4,19 +4,23 @@ Knows what to remove when the launch is over, and what the guardian's death mean
 """
 
 import contextlib
-import fcntl
 import os
 import re
-import signal
+import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mkllm.runtime.platform import files, own
+from mkllm.runtime.platform.places import native_home
+
 Kind = Literal["cache", "temporary", "memory", "development"]
 OLD_SECONDS = 30 * 86400.0
 LAST_SECONDS = 5.0
+TERMINATED = 128 + 15
 
 _guardian_gone = threading.Event()
 
@@ -45,9 +49,14 @@ class Home:
             _remove(_launch_folder(self.path))
 
 
-def open_home() -> Home:
-    """The home that the entry chose, or a folder for this launch when the runtime is not frozen."""
+def open_home(kit: str = "") -> Home:
+    """The home that the entry chose, one for files of this kit, or a folder for this launch when nothing is frozen.
+
+    Raises NoPlace where there is none.
+    """
     path = os.environ.get("MKLLM_HOME")
+    if not path and getattr(sys, "frozen", False) and (place := native_home(kit)):
+        return Home(place[0], "cache" if place[1] else "temporary")
     if not path:
         import tempfile
 
@@ -59,21 +68,18 @@ def open_home() -> Home:
 
 
 def watch_guardian(home: Home) -> None:
-    """End this process, and remove its home, when the guardian is gone: its pipe ends then."""
-    if home.guarded:
-        pipe = int(os.environ["MKLLM_GUARDIAN_FD"])
-        os.set_inheritable(pipe, False)
-        threading.Thread(target=_outlive, args=(pipe, home.path), name="guardian", daemon=True).start()
+    """End this process, and remove its home, when the guardian is gone."""
+    if home.kind != "development" and (gone := own.guardian()):
+        threading.Thread(target=_outlive, args=(gone, home), name="guardian", daemon=True).start()
 
 
-def _outlive(pipe: int, path: Path) -> None:
-    while os.read(pipe, 64):
-        pass
+def _outlive(gone: Callable[[], None], home: Home) -> None:
+    gone()
     _guardian_gone.set()
-    os.kill(os.getpid(), signal.SIGTERM)
+    own.end_self()
     time.sleep(LAST_SECONDS)
-    _remove(_launch_folder(path))
-    os._exit(128 + signal.SIGTERM)
+    home.remove()
+    os._exit(TERMINATED)
 
 
 def _launch_folder(path: Path) -> Path:
@@ -117,18 +123,11 @@ def _is_old(path: Path, now: float) -> bool:
 
 def _remove_unused(path: Path) -> bool:
     """Renamed first, so that a launch that comes between finds either all of it or nothing."""
+    doomed = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
-        descriptor = os.open(path / ".lock", os.O_RDONLY | os.O_CREAT, 0o600)
+        files.rename_unused(path, path / ".lock", doomed)
     except OSError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        doomed = path.with_name(f".{path.name}.{os.getpid()}.old")
-        path.rename(doomed)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
     _remove(doomed)
     return True
 

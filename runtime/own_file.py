@@ -4,14 +4,13 @@ import os
 import sys
 
 from mkllm.runtime.errors import NotAnArtifact
-
-RUNNING = "/proc/self/exe"
+from mkllm.runtime.platform.own import own_program
 
 
 def own_file() -> str:
-    """The path to open. A running file that was replaced meanwhile is still reached, through /proc."""
+    """The path to open."""
     if getattr(sys, "frozen", False):
-        return sys.executable if _same(sys.executable, RUNNING) else RUNNING
+        return own_program()
     if path := os.environ.get("MKLLM_ARTIFACT"):
         return path
     raise NotAnArtifact("this runtime is not part of an artifact: set MKLLM_ARTIFACT to one that 'mkllm build' wrote")
@@ -21,10 +20,3 @@ def own_name() -> str:
     """What to call this program in messages."""
     frozen = getattr(sys, "frozen", False)
     return os.path.basename(sys.executable if frozen else os.environ.get("MKLLM_ARTIFACT", "artifact"))
-
-
-def _same(path: str, other: str) -> bool:
-    try:
-        return os.path.samefile(path, other)
-    except OSError:
-        return False

@@ -1,13 +1,12 @@
 """How far long work on bytes has come, for a person: on a terminal a line with rate and time left."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Self
 
-from mkllm.runtime.artifact.shown import shown
+from mkllm.runtime.ansi import rewritten
 
 INTERVAL = 0.1
 
@@ -25,7 +24,7 @@ class _Line:
     def write(self, text: str) -> None:
         """`text` instead of what is there, as much of it as one line holds."""
         if self._shown:
-            self._stream.write(f"\r\x1b[K{shown(text)[: _columns(self._stream) - 1]}")
+            self._stream.write(rewritten(text, self._stream))
             self._stream.flush()
 
     def __enter__(self) -> Self:
@@ -79,13 +78,6 @@ class Steps(_Line):
         done = self._begun - 1
         left = (now - self._started) / done * (self.total - done) if done > 1 else 0.0
         return f"{self._begun} of {self.total}: {text}" + (f"  {left:.0f} s left" if left else "")
-
-
-def _columns(stream: IO[str]) -> int:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80
 
 
 @contextmanager

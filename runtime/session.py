@@ -211,7 +211,7 @@ def opened() -> Iterator[tuple[Artifact, Home]]:
     """This program's own artifact, and its home; what must not outlive the block is removed after it."""
     with open_artifact(own_file()) as artifact:
         artifact.model()  # what is wrong with weights beside the program comes before anything else
-        with a_home() as home:
+        with a_home(artifact) as home:
             yield artifact, home
 
 
@@ -267,7 +267,7 @@ def look_around(artifact: Artifact) -> Facts:
     """The facts of this machine, of its GPUs too if the file has a backend for them."""
     if not has_gpu_backend(artifact):
         return probe()
-    with a_home() as home:
+    with a_home(artifact) as home:
         return see_gpus(probe(), artifact, Modules(artifact, home), home.frozen, None)
 
 
@@ -286,9 +286,9 @@ def fit_threads(artifact: Artifact, facts: Facts, options: EngineOptions) -> int
 
 
 @contextmanager
-def a_home() -> Iterator[Home]:
+def a_home(artifact: Artifact) -> Iterator[Home]:
     """A place for the engine's files; what must not outlive the block is removed after it."""
-    home = open_home()
+    home = open_home(artifact.manifest.kit.id)
     try:
         watch_guardian(home)
         yield home

@@ -1,11 +1,11 @@
-"""Signals as exceptions: SIGTERM and SIGHUP raise `Terminated`, as SIGINT raises KeyboardInterrupt."""
+"""Signals as exceptions: those that end a program raise `Terminated`, as SIGINT raises KeyboardInterrupt."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from mkllm.runtime.platform.terminal import ENDING, ending, prepare
 
 
 class Terminated(BaseException):
@@ -22,7 +22,8 @@ def heeded() -> list[signal.Signals]:
 
 
 def raise_on_termination() -> None:
-    """From now on SIGTERM and SIGHUP raise Terminated in the main thread, unless they are ignored."""
+    """From now on they raise Terminated in the main thread, unless they are ignored."""
+    prepare()
     for number in heeded():
         if number != signal.SIGINT:
             signal.signal(number, _raise)
@@ -40,4 +41,4 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise Terminated(number)
+    raise Terminated(ending(number))

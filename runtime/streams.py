@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from mkllm.runtime.errors import OutputFailure
+from mkllm.runtime.platform.terminal import READER_GONE, UNDECODABLE
 
 MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}  # in the order of their descriptors
 
@@ -27,9 +28,9 @@ class Stdout(io.TextIOWrapper):
 def _translated() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise
     except OSError as error:
+        if error.errno in READER_GONE:
+            raise BrokenPipeError(error.errno, error.strerror) from error
         reason = (error.strerror or "?").lower()
         raise OutputFailure(f"the output cannot be written ({reason}): send it somewhere else") from error
 
@@ -46,7 +47,7 @@ def prepare() -> None:
             setattr(sys, name, open(descriptor, mode, closefd=False))
     if type(old := sys.stdout) is io.TextIOWrapper:
         encoding, by_line, at_once = old.encoding, old.line_buffering, old.write_through
-        sys.stdout = Stdout(old.detach(), encoding, "surrogateescape", None, by_line, at_once)
+        sys.stdout = Stdout(old.detach(), encoding, UNDECODABLE, None, by_line, at_once)
 
 
 def write_utf8(text: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wine import wine as wine
 
 from mkllm.builder.build import Request, make
 from mkllm.builder.kit.kit import Kit

@@ -1,13 +1,13 @@
 """Copies a range of one file into another and hashes it on the way; knows neither zip nor artifact."""
 
 import errno
-import fcntl
 import os
-import struct
+import sys
 from collections.abc import Callable
 
 from mkllm.runtime.artifact.digest import CHUNK, Digest
 from mkllm.runtime.artifact.writeback import Writeback
+from mkllm.runtime.platform.files import read_into, share, write_from
 
 # copy_file_range does not serve between these two files: other file systems, old kernels, special files
 UNSUPPORTED = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM, errno.EIO}
@@ -15,11 +15,6 @@ UNSUPPORTED = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.
 
 class SourceFailure(Exception):
     """The file that is copied cannot be read, or is shorter than it was; the text says which."""
-
-
-# The ioctl by which one file gets to share blocks of another: descriptor, offset, length, offset there (linux/fs.h).
-FICLONERANGE = 0x4020940D
-SHARING = struct.Struct("qQQQ")
 
 
 class Copier:
@@ -41,7 +36,7 @@ class Copier:
 
     def copy(self, source: int, offset: int, size: int, at: int) -> None:
         """Copy `size` bytes from `offset` of the open file `source` to `at`. Raises SourceFailure."""
-        shared, done = self._share(source, offset, size, at), 0
+        shared, done = share(source, offset, size, self._target, at), 0
         while done < size:
             buffer = self._digest.buffer()
             view = memoryview(buffer)[: min(CHUNK, size - done)]
@@ -54,7 +49,7 @@ class Copier:
 
     def move(self, source: int, offset: int, size: int, at: int) -> None:
         """The same without hashing, so without reading where the kernel copies. Raises SourceFailure."""
-        done = self._share(source, offset, size, at)
+        done = share(source, offset, size, self._target, at)
         self._progress(done)
         while done < size:
             count = min(CHUNK, size - done)
@@ -81,20 +76,10 @@ class Copier:
         self._writeback.written(at, size)
         self._progress(size)
 
-    def _share(self, source: int, offset: int, size: int, at: int) -> int:
-        """The number of bytes that now share their blocks with the source: whole blocks from the start, or none."""
-        block = os.fstat(self._target).st_blksize
-        whole = size // block * block
-        if not whole or offset % block or at % block:
-            return 0
-        try:
-            fcntl.ioctl(self._target, FICLONERANGE, SHARING.pack(source, offset, whole, at))
-        except OSError:
-            return 0  # whatever speaks against it is said, in words, by the copy
-        return whole
-
     def _kernel_copy(self, source: int, offset: int, size: int, at: int) -> int:
         """The number of bytes that the kernel copied; if not all, it is not asked again."""
+        if sys.platform == "win32":
+            return 0
         done = 0
         try:
             while done < size and (
@@ -110,7 +95,7 @@ class Copier:
 
 def _read(source: int, view: memoryview, offset: int) -> int:
     try:
-        count = os.preadv(source, [view], offset)
+        count = read_into(source, view, offset)
     except OSError as error:
         raise SourceFailure(f"could not be read ({os.strerror(error.errno or errno.EIO).lower()})") from error
     if not count:
@@ -122,5 +107,5 @@ def write_at(target: int, data: bytes | memoryview, at: int) -> None:
     """Write all of `data` at offset `at`."""
     view = memoryview(data)
     while view:
-        count = os.pwrite(target, view, at)
+        count = write_from(target, view, at)
         view, at = view[count:], at + count

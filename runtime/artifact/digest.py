@@ -1,10 +1,11 @@
 """SHA-256 and CRC-32 of a stream in one pass, each in a thread of its own; knows no file."""
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+
+from mkllm.runtime.platform.files import read_into
 
 try:
     from isal.isal_zlib import crc32  # four times as quick; mkllm has it, an artifact does without
@@ -63,7 +64,7 @@ class Digest:
         end = at + size
         while at < end:
             buffer = self.buffer()
-            count = os.preadv(descriptor, [memoryview(buffer)[: min(CHUNK, end - at)]], at)
+            count = read_into(descriptor, memoryview(buffer)[: min(CHUNK, end - at)], at)
             if not count:
                 return False
             self.update(buffer, count)

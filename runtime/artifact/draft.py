@@ -2,16 +2,14 @@
 
 import contextlib
 import errno
-import fcntl
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 from mkllm.runtime.errors import NoSpace, PermissionFailure, RuntimeFailure, TargetExists
+from mkllm.runtime.platform import files
 
 MAX_NAME = 255
-INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class Draft:
@@ -29,15 +27,14 @@ class Draft:
 
     def settle(self, mode: int, force: bool) -> None:
         """All of `commit` that takes time or may be refused; `appear` is the rest."""
-        os.fchmod(self.descriptor, mode)
-        os.fsync(self.descriptor)
+        files.finish(self.descriptor, mode)
         if not force and os.path.lexists(self.target):
             raise TargetExists(f"{str(self.target)!r} was made by somebody else meanwhile: choose another name")
 
     def appear(self) -> None:
         """Rename."""
         os.replace(self.path, self.target)
-        _sync_folder(self.target.parent)
+        files.sync_folder(self.target.parent)
 
     def reopen(self) -> None:
         """What lies at `path` now is the draft: another program may have put a new file there."""
@@ -53,11 +50,12 @@ def draft(target: Path) -> Iterator[Draft]:
 
     Files that builds killed earlier left behind are removed first. Failures to write come out as one sentence.
     """
-    new = Draft(target, target.with_name(_draft_name(target.name, str(os.getpid()))), -1)
+    target = Path(files.native(target))
+    new = Draft(target, Path(files.native(target.with_name(_draft_name(target.name, str(os.getpid()))))), -1)
     is_ours = False
     try:
         remove_stale(target)
-        new.descriptor = os.open(new.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        new.descriptor = files.create(new.path)
         is_ours = True
         _lock(new.descriptor)
         yield new
@@ -101,41 +99,30 @@ def _draft_name(name: str, pid: str) -> str:
 def _is_in_use(path: Path, pid: int) -> bool:
     """A writer holds a lock on its draft; where locks do not work, its process is asked for."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR)
     except OSError:
         return True  # of another user, or gone already
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.lock(descriptor)
         return False
     except BlockingIOError:
         return True
     except OSError:
-        return os.path.exists(f"/proc/{pid}")
+        return files.is_running(pid)
     finally:
         os.close(descriptor)
 
 
 def _lock(descriptor: int) -> None:
     with contextlib.suppress(OSError):  # a file system without locks: see _is_in_use
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        files.lock(descriptor)
 
 
 def _discard(new: Draft, is_ours: bool) -> None:
     """Remove the draft, undisturbed by a second Ctrl-C."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-    try:
+    with files.undisturbed():
         if is_ours:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new.path)
         if new.descriptor >= 0:
             os.close(new.descriptor)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

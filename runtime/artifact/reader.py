@@ -14,6 +14,7 @@ from mkllm.runtime.artifact import layout, portable
 from mkllm.runtime.artifact.layout import Comment, Entry
 from mkllm.runtime.artifact.manifest import HEADER, MEMBER, PREPACKED, WEIGHTS, Beside, Manifest, Member
 from mkllm.runtime.errors import Different, NoSuchMember, NotAnArtifact, PermissionFailure
+from mkllm.runtime.platform.files import open_for_reading, read_into
 
 MAX_MANIFEST = 16 << 20
 
@@ -138,7 +139,7 @@ def read_at(descriptor: int, offset: int, size: int) -> bytes:
     view = memoryview(buffer)
     done = 0
     while done < size:
-        count = os.preadv(descriptor, [view[done:]], offset + done)
+        count = read_into(descriptor, view[done:], offset + done)
         if not count:
             raise NotAnArtifact("the file became shorter while it was read")
         done += count
@@ -147,7 +148,7 @@ def read_at(descriptor: int, offset: int, size: int) -> bytes:
 
 def _open(name: str) -> IO[bytes]:
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = open_for_reading(name)
     except PermissionError:
         raise PermissionFailure(f"{name!r} may not be read: check its permissions") from None
     except (OSError, ValueError) as error:

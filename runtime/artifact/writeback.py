@@ -1,5 +1,6 @@
 """Sends to the disk what was written, while more is written: the sync at the end then finds little left to do."""
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -34,7 +35,9 @@ class Writeback:
 
 
 def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
-    """The C library's, where it has one; the frozen runtime has no ctypes, and extracts without."""
+    """The C library's, where it has one; the frozen runtime of Linux has no ctypes, and extracts without."""
+    if sys.platform == "win32":
+        return None
     try:
         from ctypes import CDLL, c_int, c_int64, c_uint
     except ImportError:

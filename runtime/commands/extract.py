@@ -26,6 +26,6 @@ def _restored(artifact: Artifact) -> Iterator[bytes]:
     from mkllm.runtime.engine.restore import restored
     from mkllm.runtime.session import a_home, weights_of
 
-    with a_home() as home:
+    with a_home(artifact) as home:
         placed = Modules(artifact, home).place_backends()
         yield from restored(placed, weights_of(artifact), home.frozen)

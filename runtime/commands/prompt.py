@@ -4,7 +4,6 @@ The engine is started first; what asks it and prints is imported while it loads.
 """
 
 import os
-import select
 import stat
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import IO
 from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.log import Logging
 from mkllm.runtime.errors import RuntimeFailure
+from mkllm.runtime.platform.terminal import has_input, read_all
 from mkllm.runtime.session import start_session
 
 STDIN = "-"
@@ -70,6 +70,6 @@ def _is_piped(source: IO[bytes]) -> bool:
 
 
 def _piped(source: IO[bytes]) -> str:
-    if not select.select([source], [], [], QUIET_SECONDS)[0]:
+    if not has_input(source, QUIET_SECONDS):
         print("note: reading standard input until it ends; '< /dev/null' leaves it out", file=sys.stderr, flush=True)
-    return source.read().decode("utf-8", "replace")
+    return read_all(source).decode("utf-8", "replace")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mkllm.runtime.ansi import dimmed
 from mkllm.runtime.commands.prompt import Prompt, WrongPrompt
 from mkllm.runtime.engine.answer import CONTINUATION_TOKENS, Figures, Piece, chat, continuation
 from mkllm.runtime.engine.client import Client
@@ -16,8 +17,6 @@ from mkllm.runtime.engine.supervisor import Snapshot
 from mkllm.runtime.errors import EngineDied
 from mkllm.runtime.session import Session
 from mkllm.runtime.streams import write_utf8
-
-DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def _show(piece: Piece, thinking: bool) -> None:
     """Thoughts are shown only to a person who watches; `thinking`: so far there were only thoughts."""
     watched = sys.stderr.isatty()
     if piece.thought and watched:
-        print(f"{DIM}{piece.text}{PLAIN}", end="", file=sys.stderr, flush=True)
+        print(dimmed(piece.text, sys.stderr), end="", file=sys.stderr, flush=True)
     elif not piece.thought:
         if thinking and watched:
             print(file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def _service(place: Installation, artifact: Artifact, words: Words, keys: tuple[
 
 
 def _expect_root(manager: Manager) -> None:
-    if not manager.user and os.geteuid() != 0:
+    if sys.platform != "win32" and not manager.user and os.geteuid() != 0:
         raise PermissionFailure(
             "services of the system are root's to install and remove: use `sudo`, or --user for one of your own"
         )

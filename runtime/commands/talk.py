@@ -3,14 +3,13 @@
 import sys
 from collections.abc import Iterable, Iterator
 
+from mkllm.runtime.ansi import dimmed
 from mkllm.runtime.commands.conversation import Conversation, WrongCommand
 from mkllm.runtime.commands.slash import Leave, obey
 from mkllm.runtime.engine.answer import CONTINUATION_TOKENS, Figures, Piece, chat, continuation
 from mkllm.runtime.engine.client import Client
 from mkllm.runtime.errors import EngineDied, PromptTooLong, RequestRefused
 from mkllm.runtime.session import Session
-
-DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 def talk(lines: Iterable[str], session: Session, system: str | None, terminal: bool) -> None:
@@ -85,4 +84,4 @@ def _show(piece: Piece, texts: list[str], terminal: bool) -> None:
         texts.append(piece.text)
         print(piece.text, end="", flush=True)
     elif terminal:
-        print(f"{DIM}{piece.text}{PLAIN}", end="", flush=True)
+        print(dimmed(piece.text, sys.stdout), end="", flush=True)

@@ -1,4 +1,4 @@
-"""Asks the engine over its Unix socket, for commands that run in this process; the front has its own way.
+"""Asks the engine, for commands that run in this process; the front has its own way.
 
 Translates the engine's errors into this program's.
 """

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from mkllm.runtime.engine.placed import Placed
+from mkllm.runtime.platform.children import SEPARATOR
 
 FREEZING = ("_PYI_", "_MEI", "PYINSTALLER_")
 STEERING = ("LLAMA_", "MKLLM_", "AIP_", "PYTHON")
@@ -36,4 +37,4 @@ def for_engine(environment: Mapping[str, str], frozen_home: str | None, librarie
 def for_placed(environment: Mapping[str, str], placed: Placed, frozen_home: str | None) -> dict[str, str]:
     """`for_engine`, with what the engine where it was placed must be told: its backends, and what is for these."""
     base = for_engine(environment, frozen_home, str(placed.libraries) if placed.libraries else None)
-    return {**base, **placed.environment, "MKLLM_BACKENDS": ":".join(str(module) for module in placed.modules)}
+    return {**base, **placed.environment, "MKLLM_BACKENDS": SEPARATOR.join(str(module) for module in placed.modules)}

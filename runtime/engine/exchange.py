@@ -1,11 +1,12 @@
-"""One HTTP/1.1 request over a Unix socket and its answer, as far as the engine's server needs it.
+"""One HTTP/1.1 request to the engine and its answer, as far as the engine's server needs it.
 
 The standard library's client takes 20 ms to import, as long as the engine takes to load a small model.
 """
 
-import socket
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
+
+from mkllm.runtime.platform import channel
 
 CONNECT_SECONDS = 10.0
 LONGEST_LINE = 1 << 16
@@ -19,13 +20,10 @@ class Exchange:
     """Sends on creation; `status` is known then, the body comes with `lines` or `read`. Raises Cut and OSError."""
 
     def __init__(self, address: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket = channel.connect(address, CONNECT_SECONDS)
         try:
-            self._socket.settimeout(CONNECT_SECONDS)
-            self._socket.connect(address)
-            self._socket.settimeout(None)
             self._socket.sendall(_head(method, path, headers, len(body)) + body)
-            self._file: BinaryIO = self._socket.makefile("rb")
+            self._file: BinaryIO = channel.reader(self._socket)
             self.status, self._headers = _answer(self._file)
         except BaseException:
             self._socket.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from mkllm.runtime.errors import NoSpace, PermissionFailure
+from mkllm.runtime.platform.files import native
 
 KEPT_LINES = 200
 LONGEST_LINE = 8192
@@ -60,6 +61,10 @@ class Log:
     def tail(self, count: int) -> list[str]:
         """The last lines of this engine, without empty ones."""
         return [line for line in [*self._lines, self._rest.decode("utf-8", "replace")] if line.strip()][-count:]
+
+    def has(self, words: str) -> bool:
+        """Whether this engine has said so, in one of the lines that are kept."""
+        return any(words in line for line in self.tail(KEPT_LINES))
 
     def trouble(self, starting: bool) -> str:
         """The line that most likely says what went wrong.
@@ -119,7 +124,7 @@ def _print(line: str, file: IO[str]) -> str | None:
 
 def _open(file: Path) -> IO[str]:
     try:
-        return file.open("a", encoding="utf-8")
+        return open(native(file), "a", encoding="utf-8")
     except OSError as error:
         kind = NoSpace if error.errno == errno.ENOSPC else PermissionFailure
         raise kind(f"the log file {str(file)!r} cannot be written ({error.strerror}): choose another one") from None

@@ -6,7 +6,6 @@ A driver that crashes, hangs or is not there costs a sentence and at most `SECON
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +17,9 @@ from mkllm.runtime.engine import nvidia
 from mkllm.runtime.engine.device_list import read_devices
 from mkllm.runtime.engine.environment import for_placed
 from mkllm.runtime.engine.placed import Placed
-from mkllm.runtime.engine.process import signal_name
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.hardware.devices import GPU_BACKENDS, GpuBackend, Look
+from mkllm.runtime.platform import children
 
 SECONDS = 5.0
 KILLED_SECONDS = 1.0
@@ -45,17 +44,17 @@ def look(backends: Sequence[Backend], place: Callable[[Backend], Placed], frozen
     """One look for each of these backends, which `place` puts where they can be loaded from; all at the same time."""
     known = {gpu.name: gpu for gpu in GPU_BACKENDS}
     with contextlib.ExitStack() as stack:
-        children: dict[str, _Child] = {}
+        asked: dict[str, _Child] = {}
         looks: list[Look] = []
         for backend in backends:
             try:
                 child = _Child(place(backend), {}, frozen_home)
-                children[backend.name] = stack.enter_context(child)
+                asked[backend.name] = stack.enter_context(child)
             except RuntimeFailure as failure:
                 looks.append(Look(backend.name, trouble=f"{failure}"))
         deadline = time.monotonic() + SECONDS
-        answers = {name: child.answer(deadline) for name, child in children.items()}
-        return (*looks, *(_look(known[name], answers[name], child) for name, child in children.items()))
+        answers = {name: child.answer(deadline) for name, child in asked.items()}
+        return (*looks, *(_look(known[name], answers[name], child) for name, child in asked.items()))
 
 
 def _look(gpu: GpuBackend, answer: _Answer, asked: "_Child") -> Look:
@@ -75,8 +74,8 @@ def _look(gpu: GpuBackend, answer: _Answer, asked: "_Child") -> Look:
 def _trouble(answer: _Answer) -> str:
     if answer.code is None:
         return f"its driver did not answer within {SECONDS:.0f} s"
-    if answer.code < 0:
-        return f"its driver crashed ({signal_name(-answer.code)})"
+    if crash := children.crash(answer.code):
+        return f"its driver crashed ({children.crash_name(crash)})"
     if answer.code == NOT_STARTED:
         return answer.words
     if missing := MISSING.search(answer.words):
@@ -110,14 +109,13 @@ class _Child:
     def __enter__(self) -> "_Child":
         far, self._lifeline = os.pipe()
         try:
-            self._process = subprocess.Popen(
+            self._process = children.start(
                 self._words,
-                env={**self._environment, "MKLLM_LIFELINE_FD": str(far)},
+                (far, *self._descriptors),
+                {**self._environment, "MKLLM_LIFELINE_FD": str(children.number(far))},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(far, *self._descriptors),
-                process_group=0,
             )
         except OSError as error:
             self._failure = f"the engine cannot be executed: {error.strerror}"
@@ -146,8 +144,7 @@ class _Child:
         if self._process is None:
             return
         if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            children.kill(self._process)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(KILLED_SECONDS)
         assert self._process.stdout is not None

@@ -7,8 +7,6 @@ measurement loads (spec/launch.md, 3). What is measured, and what follows from i
 import contextlib
 import json
 import os
-import selectors
-import signal
 import subprocess
 import threading
 import time
@@ -20,10 +18,11 @@ from mkllm.runtime.engine.environment import for_placed
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.process import how_it_ended
 from mkllm.runtime.engine.supervisor import Placer
-from mkllm.runtime.engine.verdict import FROM_OUTSIDE, OF_MEMORY
+from mkllm.runtime.engine.verdict import OF_MEMORY
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.hardware.rank import Choice
 from mkllm.runtime.hardware.tune import NotMeasured
+from mkllm.runtime.platform import children, files
 
 SLICE = "slice.gguf"
 
@@ -42,9 +41,11 @@ class Laboratory:
 
     def slice(self, choice: Choice, megabytes: int, seconds: float) -> float:
         """Make the slice, of about so many megabytes; its share of the model (0 to 1). Raises NotMeasured."""
-        if not hasattr(os, "memfd_create"):
-            raise NotMeasured("this system has no files in memory")
-        self._slice = os.memfd_create(SLICE)
+        placed = self._place(choice)
+        try:
+            self._slice = files.temporary(SLICE, placed.program.parent)
+        except OSError as error:
+            raise NotMeasured(f"there is no place for a part of the model ({error.strerror})") from None
         process = self._spawn(["slice", str(megabytes)], choice, self._weights.variables(WEIGHTS), self._slice)
         try:
             process.wait(seconds)
@@ -84,13 +85,16 @@ class Laboratory:
             os.close(self._slice)
             self._slice = -1
 
+    def _place(self, choice: Choice) -> Placed:
+        try:
+            return self._placer.place(choice)
+        except RuntimeFailure as failure:
+            raise NotMeasured(str(failure)) from None
+
     def _spawn(
         self, words: Sequence[str], choice: Choice, model: Mapping[str, str], output: int
     ) -> subprocess.Popen[str]:
-        try:
-            placed = self._placer.place(choice)
-        except RuntimeFailure as failure:
-            raise NotMeasured(str(failure)) from None
+        placed = self._place(choice)
         with self._lock:
             if self._stopped:
                 raise NotMeasured("it was stopped")
@@ -110,20 +114,19 @@ class Laboratory:
         environment = {
             **for_placed(os.environ, placed, self._frozen_home),
             **model,
-            "MKLLM_LIFELINE_FD": str(lifeline_far),
+            "MKLLM_LIFELINE_FD": str(children.number(lifeline_far)),
         }
         try:
-            process = subprocess.Popen(
+            process: subprocess.Popen[str] = children.start(
                 [str(placed.program), *words],
-                env=environment,
+                (lifeline_far, *descriptors),
+                environment,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
                 bufsize=1,
-                pass_fds=(lifeline_far, *descriptors),
-                process_group=0,
             )
         except OSError:
             os.close(lifeline)
@@ -161,6 +164,9 @@ class Bench:
         self._kernel = kernel
         self._end = end
         self._rest = b""
+        assert process.stdout is not None
+        self._hearing = children.Hearing()
+        self._hearing.add(process.stdout, self._take)
 
     def load(self, repack: bool) -> float:
         """Load the slice, its weights mapped or repacked."""
@@ -201,6 +207,7 @@ class Bench:
     def close(self) -> None:
         """End the process."""
         self._end(self._process)
+        self._hearing.close()
 
     def _ask(self, command: str) -> Any:
         assert self._process.stdin is not None
@@ -215,21 +222,20 @@ class Bench:
 
     def _line(self, command: str) -> bytes:
         """The next line; what came of it when the process ends."""
-        assert self._process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._rest:
-                left = None if self.limit is None else self.limit - time.monotonic()
-                if (left is not None and left <= 0) or not selector.select(left):
-                    raise NotMeasured(f"{self._kernel} did not answer {command.split()[0]!r} in time")
-                data = os.read(self._process.stdout.fileno(), 65536)
-                if not data:
-                    return self._rest
-                self._rest += data
+        while b"\n" not in self._rest:
+            left = None if self.limit is None else self.limit - time.monotonic()
+            if (left is not None and left <= 0) or not self._hearing.hear(left):
+                raise NotMeasured(f"{self._kernel} did not answer {command.split()[0]!r} in time")
+            if not self._hearing.open:
+                return self._rest
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
+    def _take(self, data: bytes) -> None:
+        self._rest += data
+
     def _gone(self, command: str) -> NotMeasured:
-        ending, number = self._end(self._process), -self._process.returncode
-        innocent = number <= 0 or number in FROM_OUTSIDE or number == signal.SIGBUS or bool(OF_MEMORY.search(ending))
+        ending, number = self._end(self._process), children.crash(self._process.returncode)
+        others = {None, children.UNREADABLE, *children.FROM_OUTSIDE}
+        innocent = number in others or bool(OF_MEMORY.search(ending))
         return NotMeasured(f"{self._kernel} {ending} at {command.split()[0]!r}", crashed=not innocent)

@@ -5,9 +5,9 @@ In a home of kind `memory` the files live in memfds, and the home holds symbolic
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,11 +15,12 @@ from pathlib import Path
 
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.artifact.packed import SUFFIX, unpacked_size
-from mkllm.runtime.artifact.reader import Artifact
+from mkllm.runtime.artifact.reader import Artifact, read_at
 from mkllm.runtime.engine.placed import Placed
 from mkllm.runtime.errors import NoSpace, NotAnArtifact, PermissionFailure, RuntimeFailure
 from mkllm.runtime.hardware.rank import Choice
 from mkllm.runtime.home import Home
+from mkllm.runtime.platform import files
 
 CHUNK = 1 << 20
 GZIP = 31  # zlib's word for that format
@@ -57,33 +58,44 @@ class Modules:
         path = self._folder / os.path.basename(name).removesuffix(SUFFIX)
         if self._memory:
             return self._in_memory(name, path)
-        size = self._size(name)
-        if not (path.is_file() and path.stat().st_size == size):
+        if not self._is_there(name, path):
             self._write(name, path)
         return path
+
+    def _is_there(self, name: str, path: Path) -> bool:
+        return path.is_file() and path.stat().st_size == self._size(name)
 
     def _size(self, name: str) -> int:
         """Of the file that the member becomes."""
         member = self._artifact.member(name)
         if not name.endswith(SUFFIX):
             return member.size
-        return unpacked_size(os.pread(self._artifact.fileno(), 4, member.offset + member.size - 4))
+        return unpacked_size(read_at(self._artifact.fileno(), member.offset + member.size - 4, 4))
 
     def _write(self, name: str, path: Path) -> None:
         """Under a temporary name, then renamed: another launch may do the same at the same time."""
         with _writing(self._folder):
             temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.partial")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
+            descriptor = files.create(temporary, 0o700)
             try:
                 self._copy(name, descriptor)
                 if self._durable:
-                    os.fdatasync(descriptor)
-                os.rename(temporary, path)
+                    files.sync(descriptor)
+                self._publish(name, temporary, path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
             finally:
                 os.close(descriptor)
+
+    def _publish(self, name: str, temporary: Path, path: Path) -> None:
+        """Where a program that runs cannot be replaced, another launch may have been quicker."""
+        try:
+            os.replace(temporary, path)
+        except PermissionError:
+            if not self._is_there(name, path):
+                raise
+            temporary.unlink()
 
     def _in_memory(self, name: str, path: Path) -> Path:
         if name not in self._descriptors:
@@ -109,17 +121,18 @@ class Modules:
         if total.hexdigest() != member.sha256:
             raise damaged
 
-    def _chunks(self, offset: int, size: int) -> Iterator[bytes]:
+    def _chunks(self, offset: int, size: int) -> Iterator[bytearray]:
         end = offset + size
         while offset < end:
-            data = os.pread(self._artifact.fileno(), min(CHUNK, end - offset), offset)
-            if not data:
+            buffer = bytearray(min(CHUNK, end - offset))
+            count = files.read_into(self._artifact.fileno(), memoryview(buffer), offset)
+            if not count:
                 return
-            offset += len(data)
-            yield data
+            offset += count
+            yield buffer[:count]
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes | bytearray) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -131,22 +144,19 @@ def _writing(folder: Path) -> Iterator[None]:
 
     Who gets the lock alone knows that nobody writes, and removes what killed launches have left.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with files.locked_folder(folder) as descriptor:
         with contextlib.suppress(OSError):  # others write now, or the file system has no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.lock(descriptor)
             for partial in folder.glob(".*.partial"):
                 partial.unlink()
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            files.lock_shared(descriptor)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _memfd(name: str) -> int:
     """Executable explicitly, where the kernel is new enough to ask for that."""
-    if not hasattr(os, "memfd_create"):
+    if sys.platform == "win32" or not hasattr(os, "memfd_create"):
         raise OSError(errno.ENOSYS, "this Python was built without files in memory")
     try:
         return os.memfd_create(name, os.MFD_CLOEXEC | MFD_EXEC)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mkllm.runtime.platform.children import number
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -43,4 +45,5 @@ class Weights:
         """What tells the engine where its `embedded:<name>` is (spec/launch.md, 3)."""
         if self.first:
             return {"MKLLM_SPLIT": f"{name}={self.first}"}
-        return {"MKLLM_EMBEDDED": f"{name}={self.descriptor}@{self.offset}:{self.length}{'p' if self.packed else ''}"}
+        place = f"{number(self.descriptor)}@{self.offset}:{self.length}"
+        return {"MKLLM_EMBEDDED": f"{name}={place}{'p' if self.packed else ''}"}

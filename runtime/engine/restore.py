@@ -10,6 +10,7 @@ from mkllm.runtime.engine.log import OWN
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.process import how_it_ended
 from mkllm.runtime.errors import Different, EngineUnusable
+from mkllm.runtime.platform.children import start
 
 CHUNK = 1 << 20
 REFUSED = 1
@@ -19,13 +20,13 @@ def restored(placed: Placed, weights: Weights, frozen_home: str | None) -> Itera
     """The model file in pieces. Raises Different or EngineUnusable, at the latest at the end, when it is not whole."""
     environment = {**for_placed(os.environ, placed, frozen_home), **weights.variables(WEIGHTS)}
     try:
-        process = subprocess.Popen(
+        process = start(
             [str(placed.program), "restore"],
-            env=environment,
+            (*weights.descriptors, *placed.descriptors),
+            environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=(*weights.descriptors, *placed.descriptors),
         )
     except OSError as error:
         raise EngineUnusable(

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from mkllm.runtime.engine.draining import is_connected
 from mkllm.runtime.engine.log import Log
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.process import Engine
 from mkllm.runtime.engine.verdict import Course, Ending, judge
 from mkllm.runtime.errors import EngineUnusable, RuntimeFailure
 from mkllm.runtime.hardware.rank import Choice
+from mkllm.runtime.platform.channel import is_connected
+from mkllm.runtime.platform.children import LONGEST_WAIT
 
 NOTICE_SECONDS = 8.0
 MEASURING = "measuring what is fastest on this machine"
@@ -161,7 +162,7 @@ class Supervisor:
                 rest = None if deadline is None else deadline - time.monotonic()
                 if rest is not None and rest <= 0:
                     raise TimeoutError("the engine is not ready yet")
-                self._changed.wait(rest)
+                self._changed.wait(_at_most(rest))
             if self._error:
                 raise self._error
             if self._phase == "stopped":
@@ -179,7 +180,7 @@ class Supervisor:
                 rest = deadline - time.monotonic()
                 if rest <= 0:
                     break
-                self._changed.wait(rest)
+                self._changed.wait(_at_most(rest))
             return self.snapshot()
 
     def stop(self, grace: float = 3.0) -> None:
@@ -326,6 +327,13 @@ class Supervisor:
         snapshot = self.snapshot()
         for callback in list(self._subscribers):
             callback(snapshot)
+
+
+def _at_most(seconds: float | None) -> float | None:
+    """No longer than signals can be kept waiting."""
+    if LONGEST_WAIT is None or seconds is None:
+        return LONGEST_WAIT if seconds is None else seconds
+    return min(seconds, LONGEST_WAIT)
 
 
 def _not_executed(placed: Placed, error: OSError) -> str:

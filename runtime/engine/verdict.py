@@ -1,16 +1,15 @@
 """What to do when the engine has ended: the same backend again, the next one, or give up; pure, starts nothing."""
 
 import re
-import signal
 from dataclasses import dataclass
 
 from mkllm.runtime.errors import EngineDied, EngineUnusable, RuntimeFailure
+from mkllm.runtime.platform.children import FROM_OUTSIDE, ILLEGAL, UNREADABLE
 
 FORGIVEN_AFTER = 60.0
 MOST_STRIKES = 5
 SAME_AGAIN = 1
 OF_MEMORY = re.compile(r"(insufficient|out of) memory|(failed|unable) to allocate|bad_alloc", re.IGNORECASE)
-FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Ending:
 
     `signal` or `status` is set. `sentence` says it all to a person. `hung`: it was ended since it did nothing while it
     started. `kernel_refused`: the backend's module could not be loaded. `on_gpu`: it computed on a GPU, and may have
-    wanted for what no other kernel needs, such as the GPU's memory.
+    wanted for what no other kernel needs, such as the GPU's memory. `port_taken`: another program has its address.
     """
 
     sentence: str
@@ -29,26 +28,28 @@ class Ending:
     kernel_refused: bool = False
     hung: bool = False
     on_gpu: bool = False
+    port_taken: bool = False
 
     @property
     def from_outside(self) -> bool:
-        """Somebody, or the kernel for want of memory, ended it: no fault of the backend's."""
-        return self.signal in FROM_OUTSIDE and not self.hung
+        """Somebody, or the kernel for want of memory, ended it, or was quicker: no fault of the backend's."""
+        return self.port_taken or (self.signal in FROM_OUTSIDE and not self.hung)
 
     @property
     def is_the_kernels_own(self) -> bool:
         """It would end so at every launch here, if another kernel does better: an instruction that is not there, or a
         crash before anybody asked anything. Not by what a request, a full memory or an unreadable file may do too."""
-        if self.signal is None or self.from_outside or self.hung or self.signal == signal.SIGBUS:
+        if self.signal is None or self.from_outside or self.hung or self.signal == UNREADABLE:
             return False
         if OF_MEMORY.search(self.sentence):
             return False
-        return self.signal == signal.SIGILL or self.ready_seconds is None
+        return self.signal == ILLEGAL or self.ready_seconds is None
 
     @property
     def no_fault_of_kernel(self) -> bool:
         """It found an error by itself while it started: in its arguments, in files, in the memory that there is."""
-        return self.ready_seconds is None and self.status is not None and not (self.kernel_refused or self.on_gpu)
+        elsewhere = self.kernel_refused or self.on_gpu or self.port_taken
+        return self.ready_seconds is None and self.status is not None and not elsewhere
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
+from mkllm.runtime.ansi import rewritten
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.supervisor import MEASURING, Snapshot
 from mkllm.runtime.errors import OutputFailure
@@ -52,7 +53,7 @@ class Console:
         elif snapshot.phase == "loading" and sys.stderr.isatty():
             self._line_open = True
             what = snapshot.reason if snapshot.reason == MEASURING else f"reading the model: {snapshot.progress:4.0%}"
-            _say(f"\r{what}\033[K", sys.stderr, end="")
+            _say(rewritten(what, sys.stderr), sys.stderr, end="")
 
     def request(self, method: str, path: str, status: int, seconds: float) -> None:
         """One line for a request, with --verbose."""
@@ -83,7 +84,7 @@ class Console:
 
     def _clear_line(self) -> None:
         if self._line_open:
-            _say("\r\033[K", sys.stderr, end="")
+            _say(rewritten("", sys.stderr), sys.stderr, end="")
             self._line_open = False
 
     def _end_line(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mkllm.runtime.errors import CannotListen
+from mkllm.runtime.platform.ports import EXCLUSIVE, TAKEN
 
 TRIES = 20
 BACKLOG = 1024
@@ -79,7 +80,7 @@ def _open_all(addresses: Sequence[tuple[socket.AddressFamily, str]], port: int, 
         except OSError as error:
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 _close(opened)
-                if error.errno == errno.EADDRINUSE:
+                if error.errno in TAKEN:
                     return ()
                 raise _refused(error, name, port) from None
             absent = error
@@ -91,7 +92,7 @@ def _open_all(addresses: Sequence[tuple[socket.AddressFamily, str]], port: int, 
 def _open(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.setsockopt(socket.SOL_SOCKET, EXCLUSIVE, 1)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address != "::")
         opened.bind((address, port))

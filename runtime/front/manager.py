@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import sys
 
 from mkllm.runtime.engine.supervisor import Snapshot
 
@@ -28,7 +29,7 @@ class Manager:
         self._tell("STOPPING=1\nSTATUS=stopping")
 
     def _tell(self, state: str) -> None:
-        if not self._address or state == self._told:
+        if sys.platform == "win32" or not self._address or state == self._told:
             return
         self._told = state
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address

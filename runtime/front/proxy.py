@@ -17,6 +17,7 @@ from mkllm.runtime.front import answers, system_prompt
 from mkllm.runtime.front.engine_state import EngineState
 from mkllm.runtime.front.guard import same_origin
 from mkllm.runtime.front.upload import TooLarge, Upload
+from mkllm.runtime.platform import channel
 
 HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
@@ -144,7 +145,7 @@ class Proxy:
         if whole is None and request.content_length is not None:
             headers["Content-Length"] = str(request.content_length)
         body = whole if whole is not None else upload.pieces() if request.body_exists else None
-        url = URL(f"http://engine{request.raw_path}", encoded=True)
+        url = URL(channel.url(snapshot.address) + request.raw_path, encoded=True)
         return await session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
 
     async def _connected(self, address: str) -> aiohttp.ClientSession:
@@ -152,7 +153,7 @@ class Proxy:
             for unused in [other for other in self._sessions if not self._users[other]]:
                 await self._sessions.pop(unused).close()
             self._sessions[address] = aiohttp.ClientSession(
-                connector=aiohttp.UnixConnector(address, force_close=True, limit=0),
+                connector=channel.connector(address),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 skip_auto_headers=AUTOMATIC,

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from mkllm.runtime.front.browser import open_page
 from mkllm.runtime.front.console import Console
 from mkllm.runtime.front.listen import listen
 from mkllm.runtime.front.stop import Stop
 from mkllm.runtime.launch import Launch
+from mkllm.runtime.platform.desktop import open_page
 
 
 def serve(launch: Launch) -> int:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP while the front serves: the first asks for an end, the second ends at once."""
+"""Ctrl-C, and what else ends a program, while the front serves: the first asks for an end, the second ends at once."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from mkllm.runtime.platform.terminal import ending
 from mkllm.runtime.signals import heeded
 
 SAME_SECONDS = 0.4
@@ -39,7 +40,7 @@ class Stop:
             if now - self._since < SAME_SECONDS:
                 return
             sys.stderr.flush()
-            os._exit(128 + number)
+            os._exit(128 + ending(number))
         self.asked, self._since = True, now
         if self._wake:
             self._wake()

@@ -17,6 +17,7 @@ from typing import Any
 
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.settings import Settings, Settled, Trial, Tuning
+from mkllm.runtime.platform.own import release
 
 FORMAT = 1
 MOST = 64
@@ -110,7 +111,7 @@ def plans(folder: Path | None, facts: Facts, kit: str, model: str, settled: Sett
     if facts.gpus:  # a driver that is gone, or another one, changes what crashes; memory that is free does not
         seen = [device for look in facts.gpus for device in look.devices]
         machine["gpus"] = [[device.description, device.driver, device.memory_total] for device in seen]
-    hardware = [machine, kit, os.uname().release]
+    hardware = [machine, kit, release()]
     subject = [machine, kit, model, dataclasses.asdict(settled), list(kernels)]
     return Plans(folder, _fingerprint(subject), _fingerprint(hardware))
 

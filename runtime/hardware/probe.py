@@ -7,6 +7,7 @@ the file, so that any machine can be played on any other.
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +70,11 @@ class Facts:
 
 
 def probe(root: Path = Path("/")) -> Facts:
-    """Look at the machine; `root` stands for `/` (another one in tests)."""
+    """Look at the machine; `root` stands for `/` of a POSIX system (another one in tests)."""
+    if sys.platform == "win32":
+        from mkllm.runtime.platform.windows.facts import facts
+
+        return _played(facts(), os.environ.get("MKLLM_PROBE"))
     notes: list[str] = []
 
     def look(what: str, read: Callable[[], T], default: T) -> T:

@@ -135,7 +135,7 @@ def _write(path: Path, text: str, mode: int) -> None:
     try:
         with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
-            os.fchmod(file.fileno(), mode)
+            os.chmod(draft, mode)
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -59,12 +59,14 @@ def _packed(kernel: str) -> bytes:
     return gzip.compress(data, mtime=0) if kernel.startswith("cpu-") else data
 
 
-def _kit(folder: Path, kernels: tuple[str, ...] = KERNELS) -> Kit:
-    engine = f"#!{sys.executable} -I\n" + FAKE_ENGINE.read_text()
+def make_kit(folder: Path, kernels: tuple[str, ...] = KERNELS, windows: bytes | None = None) -> Kit:
+    """A kit with the fake engine, or with `windows`, an engine for Windows."""
+    engine = (f"#!{sys.executable} -I\n" + FAKE_ENGINE.read_text()).encode()
+    program = "native/mkllm-engine" + (".exe" if windows else "")
     files = {
         "bootloader": b"\x7fELF of tests",
         "runtime.pkg": b"PKG of tests",
-        "members/native/mkllm-engine": engine.encode(),
+        f"members/{program}": windows or engine,
         "members/native/libllama.so": b"a library",
         "members/licenses/llama.cpp.txt": b"MIT of tests\n",
         "members/web/index.html": b"<html></html>",
@@ -79,7 +81,7 @@ def _kit(folder: Path, kernels: tuple[str, ...] = KERNELS) -> Kit:
         "target": "linux-x86_64",
         "versions": {"llama_cpp": "0.0", "python": "3.11"},
         "glibc": "2.17",
-        "engine": {"program": "native/mkllm-engine", "libraries": ["native/libllama.so"]},
+        "engine": {"program": program, "libraries": ["native/libllama.so"]},
         "backends": [{"name": name, "member": _member(name)} for name in kernels],
         "files": {
             name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
@@ -93,14 +95,14 @@ def _kit(folder: Path, kernels: tuple[str, ...] = KERNELS) -> Kit:
 def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """`build_fake(target, model={…}, defaults={…})`: an artifact with the fake engine; changes go into the manifest.
 
-    With `gpus=True` it has a backend for them, with `gpus="both"` CUDA too; with `prepack=True` its weights are
-    prepacked for cpu-haswell; with `beside=True` they lie beside it."""
-    plain = _kit(tmp_path_factory.mktemp("kit"))
-    with_gpus = _kit(tmp_path_factory.mktemp("kit"), (*KERNELS, *GPUS))
-    with_both = _kit(tmp_path_factory.mktemp("kit"), (*KERNELS, "cuda", *GPUS))
+    `kit` is another kit. With `gpus=True` it has a backend for them, with `gpus="both"` CUDA too; with `prepack=True`
+    its weights are prepacked for cpu-haswell; with `beside=True` they lie beside it."""
+    plain = make_kit(tmp_path_factory.mktemp("kit"))
+    with_gpus = make_kit(tmp_path_factory.mktemp("kit"), (*KERNELS, *GPUS))
+    with_both = make_kit(tmp_path_factory.mktemp("kit"), (*KERNELS, "cuda", *GPUS))
 
     def build(target: Path, **changes: Any) -> Path:
-        kit = {True: with_gpus, "both": with_both}.get(changes.get("gpus"), plain)
+        kit = changes.get("kit") or {True: with_gpus, "both": with_both}.get(changes.get("gpus"), plain)
         facts = dict(architecture="llama", parameters=1000, quantization="Q8_0", context=4096, license="Apache-2.0")
         packing = Prepacking(kit, "cpu-haswell") if changes.get("prepack") else None
         model = {
@@ -144,6 +146,12 @@ def build_fake(tmp_path_factory: pytest.TempPathFactory) -> Build:
         return target
 
     return build
+
+
+@pytest.fixture(scope="session")
+def kit_for_windows() -> Callable[[Path, bytes], Kit]:
+    """`kit_for_windows(folder, program)`: a kit whose engine is this program for Windows."""
+    return lambda folder, program: make_kit(folder, windows=program)
 
 
 @pytest.fixture(scope="session")

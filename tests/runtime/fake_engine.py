@@ -7,7 +7,8 @@ Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, 
 `devices` (what it lists of GPUs, or how it misbehaves when it is to; for all backends, or by backend's file name),
 `prepack` (`nothing` to order, `no space`, `garbage`, or how it misbehaves when it is to), `in_place`, `restore`
 (`otherwise`: other bytes, `damaged`, or how it misbehaves), `restored` (that weights were not used in place),
-`deny_term`, `journal` (a file that gets a line for each thing that happens).
+`deny_term`, `port_taken` (a file: where it is not, it is made, and another program has the port), `journal` (a file
+that gets a line for each thing that happens).
 """
 
 import json
@@ -19,6 +20,8 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler
 
+WINDOWS = sys.platform == "win32"
+STATUSES = {"SIGILL": 0xC000001D, "SIGSEGV": 0xC0000005}  # what Windows ends programs with
 CONFIG = json.load(open(os.environ["FAKE_ENGINE"])) if "FAKE_ENGINE" in os.environ else {}
 if "--list-devices" in sys.argv:
     none = "Available devices:\n  (none)\n"
@@ -29,9 +32,19 @@ if "--list-devices" in sys.argv:
         os.kill(os.getpid(), getattr(signal, words))
     print(words)
     sys.exit()
-STATUS = int(os.environ.pop("MKLLM_STATUS_FD", "-1"))
-LIFELINE = int(os.environ.pop("MKLLM_LIFELINE_FD", "-1"))
-BACKENDS = os.environ.pop("MKLLM_BACKENDS").split(":")
+
+
+def descriptor_of(number):
+    if not WINDOWS or number < 0:
+        return number
+    import msvcrt
+
+    return msvcrt.open_osfhandle(number, os.O_BINARY)
+
+
+STATUS = descriptor_of(int(os.environ.pop("MKLLM_STATUS_FD", "-1")))
+LIFELINE = descriptor_of(int(os.environ.pop("MKLLM_LIFELINE_FD", "-1")))
+BACKENDS = os.environ.pop("MKLLM_BACKENDS").split("|" if WINDOWS else ":")
 EMBEDDED = os.environ.pop("MKLLM_EMBEDDED")
 READY = threading.Event()
 
@@ -55,6 +68,8 @@ def end_with_lifeline():
 
 def misbehave(how):
     print(f"error: told to {how}", file=sys.stderr, flush=True)
+    if how.startswith("SIG") and WINDOWS:
+        os._exit(STATUSES[how] - (1 << 32))
     if how.startswith("SIG"):
         os.kill(os.getpid(), getattr(signal, how))
         time.sleep(5)
@@ -74,12 +89,20 @@ def embedded():
     assert name == "model.gguf" and place.endswith("p") == (
         sys.argv[1] in ("restore", "in-place") or "restored" in CONFIG
     )
-    return [int(number) for number in place.rstrip("p").replace("@", ":").split(":")]
+    descriptor, offset, length = (int(number) for number in place.rstrip("p").replace("@", ":").split(":"))
+    return descriptor_of(descriptor), offset, length
+
+
+def read(descriptor, size, offset):
+    if not WINDOWS:
+        return os.pread(descriptor, size, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.read(descriptor, size)
 
 
 def load():
     descriptor, offset, length = embedded()
-    assert os.pread(descriptor, 4, offset) == b"GGUF" and length > 4
+    assert read(descriptor, 4, offset) == b"GGUF" and length > 4
     if "restored" in CONFIG:
         tell(event="weights", how="restored" if CONFIG["restored"] else "in place")
     for step in range(1, 5):
@@ -166,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
         print(*args, file=sys.stderr, flush=True)
 
 
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+class Server(socketserver.ThreadingMixIn, socketserver.TCPServer if WINDOWS else socketserver.UnixStreamServer):
     daemon_threads = True
 
 
@@ -201,7 +224,7 @@ def measure():
 
 def inverted(descriptor, offset, length):
     """Weights in another layout, of which the header is left as it is: its own inverse."""
-    data = os.pread(descriptor, length, offset)
+    data = read(descriptor, length, offset)
     return data[:8] + bytes(byte ^ 0xFF for byte in data[8:])
 
 
@@ -252,11 +275,25 @@ def main():
     misbehave(how)
     if CONFIG.get("deny_term"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    server = Server("\0" + sys.argv[sys.argv.index("--host") + 1][1:], Handler)
+    server = serving()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     load()
-    signal.pause()
+    if not WINDOWS:
+        signal.pause()
     time.sleep(600)
+
+
+def serving():
+    host = sys.argv[sys.argv.index("--host") + 1]
+    if not WINDOWS:
+        return Server("\0" + host[1:], Handler)
+    port = int(sys.argv[sys.argv.index("--port") + 1])
+    taken = CONFIG.get("port_taken")
+    if taken and not os.path.exists(taken):
+        open(taken, "w").close()
+        print("couldn't bind HTTP server socket", file=sys.stderr, flush=True)
+        os._exit(1)
+    return Server((host, port), Handler)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from mkllm.runtime.errors import NotAnArtifact
-from mkllm.runtime.own_file import RUNNING, own_file, own_name
+from mkllm.runtime.own_file import own_file, own_name
+from mkllm.runtime.platform.posix.own import RUNNING
 
 
 def test_in_development_it_is_named(monkeypatch):

@@ -38,6 +38,15 @@ START = b"""0.01 I srv  loading
 """
 
 
+def test_what_was_said():
+    log = Log()
+    log.begin("engine")
+    log.feed(b"error: first\nsrv init: couldn't bind HTTP server socket\nlast")
+    assert log.has("couldn't bind") and log.has("last") and not log.has("engine")
+    log.begin("another")
+    assert not log.has("couldn't bind")
+
+
 def test_at_the_start_the_first_error_is_the_cause():
     assert fed(START).trouble(starting=True) == "adapter_init: failed to open '/x'"
     assert fed(b"loading\nerror: no such thing\nfailed\nbye\n").trouble(starting=True) == "error: no such thing"

@@ -25,7 +25,7 @@ def cache(fake_artifact, played, tmp_path, monkeypatch):
     home = tmp_path / "cache" / "_MEI0123456789abcd"
     home.mkdir(parents=True)
     monkeypatch.setenv("MKLLM_ARTIFACT", str(fake_artifact))
-    monkeypatch.setattr("mkllm.runtime.session.open_home", lambda: Home(home, "cache"))
+    monkeypatch.setattr("mkllm.runtime.session.open_home", lambda kit: Home(home, "cache"))
     monkeypatch.setattr("mkllm.runtime.session.SMALL_MODEL", 0)
     monkeypatch.setattr("mkllm.runtime.hardware.load.Load.is_busy", lambda self: False)
     return home.parent / "plans"

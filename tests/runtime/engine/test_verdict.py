@@ -34,6 +34,11 @@ def test_killed_at_the_start_once_is_the_same_again_twice_is_the_next():
     assert isinstance(moved, Course) and moved.position == 1
 
 
+def test_a_port_that_is_taken_is_the_same_again():
+    again = judge(ended(status=1, port_taken=True), Course(), 3)
+    assert isinstance(again, Course) and again.position == 0
+
+
 def test_killed_while_serving_is_the_same_again_a_few_times():
     course = Course()
     for _ in range(MOST_STRIKES - 1):

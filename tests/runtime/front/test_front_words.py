@@ -11,9 +11,9 @@ import pytest
 from mkllm.runtime.engine.supervisor import Snapshot
 from mkllm.runtime.errors import EngineDied
 from mkllm.runtime.front import answers
-from mkllm.runtime.front.browser import open_page
 from mkllm.runtime.front.console import banner, count
 from mkllm.runtime.front.health import health
+from mkllm.runtime.platform.desktop import open_page
 
 LOADING = Snapshot("loading", 0.421337, "cpu-zen4", "best of 14", "\0x", "key", 1, 0, None, None)
 

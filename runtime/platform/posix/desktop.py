@@ -1,10 +1,12 @@
-"""Opens the chat page in the desktop's browser; waits for nothing and complains about nothing."""
+"""The desktop on POSIX systems; waits for nothing and complains about nothing."""
 
 import os
 import shutil
 import subprocess
 import sys
 import threading
+
+assert sys.platform != "win32"
 
 from mkllm.runtime.engine.environment import cleaned
 

@@ -1,6 +1,6 @@
 import socket
 
-from mkllm.runtime.engine.draining import is_connected
+from mkllm.runtime.platform.channel import is_connected
 
 
 def test_a_connection_is_seen_until_it_is_closed():

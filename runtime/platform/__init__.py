@@ -1,0 +1,1 @@
+"""What differs between systems. Each module here takes its names from its half, `posix` or `windows`."""

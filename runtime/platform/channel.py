@@ -1,0 +1,34 @@
+"""The way to the engine's server: its address, and connections to it."""
+
+import sys
+
+if sys.platform == "win32":
+    from mkllm.runtime.platform.windows.channel import (
+        arguments,
+        connect,
+        connector,
+        is_connected,
+        new_address,
+        reader,
+        url,
+    )
+else:
+    from mkllm.runtime.platform.posix.channel import (
+        arguments,
+        connect,
+        connector,
+        is_connected,
+        new_address,
+        reader,
+        url,
+    )
+
+__all__ = [
+    "arguments",
+    "connect",
+    "connector",
+    "is_connected",
+    "new_address",
+    "reader",
+    "url",
+]

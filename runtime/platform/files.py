@@ -1,0 +1,61 @@
+"""Files as the system has them: read and written at any place, locked, made beside their targets."""
+
+import sys
+
+if sys.platform == "win32":
+    from mkllm.runtime.platform.windows.files import (
+        create,
+        finish,
+        is_running,
+        lock,
+        lock_shared,
+        locked_folder,
+        native,
+        open_for_reading,
+        read_into,
+        rename_unused,
+        share,
+        sync,
+        sync_folder,
+        temporary,
+        undisturbed,
+        write_from,
+    )
+else:
+    from mkllm.runtime.platform.posix.files import (
+        create,
+        finish,
+        is_running,
+        lock,
+        lock_shared,
+        locked_folder,
+        native,
+        open_for_reading,
+        read_into,
+        rename_unused,
+        share,
+        sync,
+        sync_folder,
+        temporary,
+        undisturbed,
+        write_from,
+    )
+
+__all__ = [
+    "create",
+    "finish",
+    "is_running",
+    "lock",
+    "lock_shared",
+    "locked_folder",
+    "native",
+    "open_for_reading",
+    "read_into",
+    "rename_unused",
+    "share",
+    "sync",
+    "sync_folder",
+    "temporary",
+    "undisturbed",
+    "write_from",
+]

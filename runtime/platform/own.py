@@ -1,0 +1,25 @@
+"""This process and its program."""
+
+import sys
+
+if sys.platform == "win32":
+    from mkllm.runtime.platform.windows.own import (
+        end_self,
+        guardian,
+        own_program,
+        release,
+    )
+else:
+    from mkllm.runtime.platform.posix.own import (
+        end_self,
+        guardian,
+        own_program,
+        release,
+    )
+
+__all__ = [
+    "end_self",
+    "guardian",
+    "own_program",
+    "release",
+]

@@ -1,0 +1,1 @@
+"""The halves for Linux and macOS."""
