@@ -14,6 +14,8 @@ from mkllm.builder.model.reference import Source, resolve
 from mkllm.builder.outlook import Outlook, outlook, sentences
 from mkllm.builder.prepack import Prepacking, prepacking
 from mkllm.builder.progress import Output
+from mkllm.builder.quant import choice
+from mkllm.builder.quant.choice import Quantizing
 from mkllm.builder.target import check_path, check_source, check_space, check_system
 from mkllm.builder.version import version
 from mkllm.builder.writer import size_of, work_of, write
@@ -33,6 +35,7 @@ class Request:
     force: bool
     prepack: str | None = None
     device: Device | None = None
+    quantizing: Quantizing | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def build(request: Request, output: Output) -> Made:
     engine_args.check(examiner(kit), request.defaults.engine_args)
     packing = prepacking(kit, request.prepack) if request.prepack else None
     source = resolve(request.model, output)
+    if request.quantizing:
+        source = choice.apply(kit, source, request.quantizing, request.defaults.context, output)
     path = request.path or Path(source.name)
     check_path(path, request.force)
     check_source(path, source.weights)

@@ -45,6 +45,18 @@ class WrongHash(BuilderFailure):
     exit_code = 16
 
 
+class TooSmall(BuilderFailure):
+    """No type of the model is small enough for the memory that it is to fit into."""
+
+    exit_code = 19
+
+
+class NeedsMatrix(BuilderFailure):
+    """A type that comes to nothing without an importance matrix."""
+
+    exit_code = 18
+
+
 class NoKit(BuilderFailure):
     """There is no kit for the target, or it is damaged."""
 

@@ -9,6 +9,7 @@ import click
 from mkllm.builder.commands.common import common_options, output
 from mkllm.builder.commands.defaults import defaults, defaults_options
 from mkllm.builder.commands.devices import chosen
+from mkllm.builder.commands.quantizing import quantizing, quantizing_options
 from mkllm.builder.name import is_name
 from mkllm.runtime.artifact.shown import shown
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     metavar="KERNEL",
     help="Store the weights as this CPU kernel wants them, such as haswell: full speed at once, and no copy in memory.",
 )
+@quantizing_options
 @click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 @common_options
@@ -57,7 +59,7 @@ def build(
     """
     from mkllm.builder.build import Request, build
 
-    request = Request(model, path, target, _name(name), defaults(values), force, prepack, device)
+    request = Request(model, path, target, _name(name), defaults(values), force, prepack, device, quantizing(values))
     made = build(request, output())
     if as_json:
         facts = {"path": str(made.path.absolute()), "size": made.size, "manifest": json.loads(made.manifest.to_bytes())}
