@@ -51,6 +51,18 @@ class TooLarge(BuilderFailure):
     exit_code = 17
 
 
+class NeedsMatrix(BuilderFailure):
+    """A type that comes to nothing without an importance matrix."""
+
+    exit_code = 18
+
+
+class TooSmall(BuilderFailure):
+    """No type of the model is small enough for the memory that it is to fit into."""
+
+    exit_code = 19
+
+
 class NoKit(BuilderFailure):
     """There is no kit for the target, or it is damaged."""
 

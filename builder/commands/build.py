@@ -9,6 +9,7 @@ import click
 from mkllm.builder.commands.common import common_options, offline_option, output
 from mkllm.builder.commands.defaults import defaults, defaults_options
 from mkllm.builder.commands.devices import chosen
+from mkllm.builder.commands.quantizing import quantizing, quantizing_options
 from mkllm.builder.name import is_name
 from mkllm.builder.placing import SPLITS, Limits, Split, bytes_of
 from mkllm.builder.sign import Signing
@@ -61,6 +62,7 @@ class Size(click.ParamType[int]):
     metavar="KERNEL",
     help="Store the weights as this CPU kernel wants them, such as haswell: full speed at once, and no copy in memory.",
 )
+@quantizing_options
 @click.option(
     "--split",
     type=click.Choice(SPLITS),
@@ -113,6 +115,12 @@ def build(
 
     if fit_one_file and split != "auto":
         raise click.BadParameter(f"it contradicts --split {split}: leave one of them out", param_hint="--fit-one-file")
+    made_here = quantizing(values)
+    if fit_one_file and made_here:
+        raise click.BadParameter(
+            "it takes a quantization that there is, and --quant and --fit make one: leave one of them out",
+            param_hint="--fit-one-file",
+        )
     request = making.Request(
         model=model,
         path=path,
@@ -125,6 +133,7 @@ def build(
         limits=Limits(split, max_file_size),
         fit_one_file=fit_one_file,
         signing=_signing(sign),
+        quantizing=made_here,
     )
     several = len(set(targets)) > 1
     made = making.build_all(request, targets, output()) if several else (making.build(request, output()),)
