@@ -119,7 +119,7 @@ def write_kit(folder: Path, others: Mapping[str, bytes] = {}) -> Kit:
     info = {
         "id": hashlib.sha256(lines.encode()).hexdigest()[:16],
         "target": "linux-x86_64",
-        "versions": {"llama_cpp": "0.3.36", "python": "3.11.7"},
+        "versions": {"llama_cpp": "0.0.0", "python": "3.11.7"},
         "glibc": "2.17",
         "engine": {"program": "native/mkllm-engine", "libraries": ["native/libllama.so"]},
         "backends": [
