@@ -24,7 +24,7 @@ from mkllm.runtime.artifact.manifest import WEIGHTS, Defaults
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.artifact.verify import verify
 from mkllm.runtime.errors import NoSpace, TargetExists
-from mkllm.runtime.platform.posix import files
+from mkllm.runtime.platform.posix import files as posix_files
 
 Build = Callable[..., Made]
 QUIET = Output(True)
@@ -92,8 +92,8 @@ def test_split_models_are_merged_while_writing(build: Build, tmp_path: Path, ggu
 
 def sharing(target: int, request: int, argument: bytes) -> int:
     """A file system that shares blocks; here it copies them."""
-    assert request == files.FICLONERANGE
-    source, offset, size, at = files.SHARING.unpack(argument)
+    assert request == posix_files.FICLONERANGE
+    source, offset, size, at = posix_files.SHARING.unpack(argument)
     assert not (offset | size | at) % os.fstat(target).st_blksize
     return os.pwrite(target, os.pread(source, size, offset), at)
 
@@ -109,7 +109,7 @@ def test_blocks_are_shared_where_the_file_system_can(
         write_at(target, data, at)
 
     monkeypatch.setattr(digests, "known", lambda weights: None)
-    monkeypatch.setattr(files.fcntl, "ioctl", sharing)
+    monkeypatch.setattr(posix_files.fcntl, "ioctl", sharing)
     monkeypatch.setattr(copy, "write_at", noting)
     assert build("two").path.read_bytes() == first
     size = small_gguf.stat().st_size
@@ -158,7 +158,7 @@ class TestHashedBefore:
 
     def test_blocks_are_shared(self, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
         first = build("one").path.read_bytes()
-        monkeypatch.setattr(files.fcntl, "ioctl", sharing)
+        monkeypatch.setattr(posix_files.fcntl, "ioctl", sharing)
         assert build("two").path.read_bytes() == first
 
     def test_another_content_with_the_same_times_is_hashed(
@@ -245,7 +245,7 @@ def test_a_wrong_copy_is_found_when_it_is_read_back(
 ) -> None:
     from mkllm.builder.errors import BuilderFailure
 
-    monkeypatch.setattr(files.fcntl, "ioctl", lambda *_: 0)  # says that it shares blocks
+    monkeypatch.setattr(posix_files.fcntl, "ioctl", lambda *_: 0)  # says that it shares blocks
     with pytest.raises(BuilderFailure, match="was read back differently"):
         build()
     assert os.listdir(tmp_path) == []
