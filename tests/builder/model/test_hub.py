@@ -417,11 +417,11 @@ class TestFitOneFile:
         from mkllm.builder.errors import TooLarge
         from mkllm.builder.placing import MARGIN
 
-        sized.repositories["org/sized"].files["LICENSE"] = b"Be kind.\n" * 5000
+        sized.repositories["org/sized"].files["LICENSE"] = b"Be kind.\n" * 50_000
         size = self.build("hf:org/sized", tmp_path / "out").path.stat().st_size + MARGIN
         assert self.build("hf:org/sized", tmp_path / "same", most=size).beside == ()
         with pytest.raises(TooLarge, match="'hf:org/sized' has 3.28 MB and at most 3.* fit into one file"):
-            self.build("hf:org/sized", tmp_path / "other", most=size - 20_000)
+            self.build("hf:org/sized", tmp_path / "other", most=size - 200_000)
 
     def test_offline(self, sized: Any, kit_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
