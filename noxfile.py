@@ -60,6 +60,13 @@ def pins(session: nox.Session) -> None:
 
 
 @nox.session
+def catalog(session: nox.Session) -> None:
+    """Compare every entry of the catalogue of models with the hub; arguments are short names."""
+    install(session)
+    session.run("python", "-m", "mkllm.builder.model.catalog_check", *session.posargs)
+
+
+@nox.session
 def end_to_end(session: nox.Session) -> None:
     """The real kit, the default model, built artifacts, official clients, a browser, processors that QEMU plays,
     other systems in roots of their own, and the Vulkan backend, which its test builds where there is what it takes."""

@@ -21,6 +21,8 @@ from mkllm.builder.outputs import made_folder
 from mkllm.builder.placing import Limits, division, growth, is_beside, room_in
 from mkllm.builder.prepack import Prepacking, prepacking
 from mkllm.builder.progress import Output, size
+from mkllm.builder.quant import choice
+from mkllm.builder.quant.choice import Quantizing
 from mkllm.builder.sign import Signing, is_signable
 from mkllm.builder.target import check_path, check_source, check_space, check_system, implied_system
 from mkllm.builder.version import version
@@ -47,6 +49,7 @@ class Request:
     fit_one_file: bool = False
     signing: Signing | None = None
     icon: Path | None = None
+    quantizing: Quantizing | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,11 @@ def _expect_signable(systems: Sequence[str], request: Request) -> None:
 
 
 def _resolve(request: Request, kits: Sequence[Kit], output: Output) -> Source:
-    """The model; of several quantizations the one that fits into one file, if that is asked for."""
+    """The model, quantized, or of several quantizations the one that fits into one file, if that is asked for."""
+    if request.quantizing:
+        here = next((kit for kit in kits if kit.runs_here), kits[0])
+        source = resolve(request.model, output)
+        return choice.apply(here, source, request.quantizing, request.defaults.context, output)
     if not request.fit_one_file:
         return resolve(request.model, output)
     room, kit = _room(request, kits)
@@ -137,11 +144,12 @@ def _resolve(request: Request, kits: Sequence[Kit], output: Output) -> Source:
             param_hint="--fit-one-file",
         )
     source = resolve(request.model, output, room)
-    if source.weights.size > room:
+    room, kit = _room(request, [kit.with_members(source.licences) for kit in kits])
+    if room is not None and source.weights.size > room:
         raise TooLarge(
             f"{request.model!r} has {size(source.weights.size)} and at most {size(room)} fit into one file, since "
-            f"{request.limits.why(kit.target)}: mkllm does not quantize, so name a smaller quantization, or leave out "
-            "--fit-one-file, and the weights lie beside the program"
+            f"{request.limits.why(kit.target)}: leave out --fit-one-file, and the weights lie beside the program, or "
+            "have --quant make a smaller quantization instead"
         )
     return source
 
@@ -169,6 +177,7 @@ def make_all(
     packing: Prepacking | None = None,
 ) -> tuple[Made, ...]:
     """The same for several kits; weights beside them are in files that begin with `base`."""
+    places = [(path, kit.with_members(source.licences)) for path, kit in places]
     weights, limits = source.weights, request.limits
     grown = weights.size + (growth(weights, source.path) if packing else 0)
     outside = {path for path, kit in places if is_beside(kit.target, size_of(kit, 0), grown, limits)}
@@ -269,8 +278,8 @@ def _tell(shelf: Shelf, kits: Sequence[Kit], source: Source, request: Request, o
     why = f"one file would have {size(whole)}, but {request.limits.why(kit.target)}"
     output.note(f"note: {why}: {files} {lie} beside the program; keep them together")
     if room and room > 0:
-        found = offer(request.model, room)
-        hint = f"{found} would fit; --fit-one-file takes it" if found else "a smaller quantization would do"
+        found = None if request.quantizing else offer(request.model, room)
+        hint = f"{found} would fit; --fit-one-file takes it" if found else "a smaller quantization (--quant) would do"
         output.note(f"note: into one file fit {size(room)} of weights: {hint}")
 
 

@@ -32,7 +32,7 @@ class PermissionFailure(BuilderFailure):
 class UnusableIcon(BuilderFailure):
     """An icon that Windows would not show."""
 
-    exit_code = 18
+    exit_code = 24
 
 
 class NoSpace(BuilderFailure):
@@ -55,6 +55,18 @@ class TooLarge(BuilderFailure):
     """A file would be larger than its system, or `--max-file-size`, allows, and there is no way around it."""
 
     exit_code = 17
+
+
+class NeedsMatrix(BuilderFailure):
+    """A type that comes to nothing without an importance matrix."""
+
+    exit_code = 18
+
+
+class TooSmall(BuilderFailure):
+    """No type of the model is small enough for the memory that it is to fit into."""
+
+    exit_code = 19
 
 
 class NoKit(BuilderFailure):

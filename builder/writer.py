@@ -319,7 +319,7 @@ class _Writer:
         """Copy a file of the kit to `at`; its size and hash, compared with kit.json, and its CRC-32."""
         file = self._kit.files[name]
         try:
-            with (self._kit.path / name).open("rb", buffering=0) as source:
+            with self._kit.place(name).open("rb", buffering=0) as source:
                 self._copier.copy(source.fileno(), 0, file.size, at)
         except (FileNotFoundError, PermissionError, SourceFailure):
             raise self._kit.damaged(name) from None

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mkllm.builder.commands.common import common_options, output
+from mkllm.builder.commands.common import common_options, offline_option, output
 from mkllm.builder.commands.defaults import defaults, defaults_options
 from mkllm.builder.commands.devices import chosen
+from mkllm.builder.commands.quantizing import quantizing, quantizing_options
 from mkllm.builder.name import is_name
 from mkllm.builder.placing import SPLITS, Limits, Split, bytes_of
 from mkllm.builder.sign import Signing
@@ -61,6 +62,7 @@ class Size(click.ParamType[int]):
     metavar="KERNEL",
     help="Store the weights as this CPU kernel wants them, such as haswell: full speed at once, and no copy in memory.",
 )
+@quantizing_options
 @click.option(
     "--split",
     type=click.Choice(SPLITS),
@@ -92,6 +94,7 @@ class Size(click.ParamType[int]):
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
+@offline_option
 @common_options
 def build(
     model: str,
@@ -111,12 +114,20 @@ def build(
 ) -> None:
     """Make one executable file out of MODEL.
 
-    MODEL is `demo`, a local .gguf file (of a split one, any part), or hf:organisation/repository/file.gguf[@revision].
+    MODEL is a short name (`mistral-7b`, `llama-3.1-8b:q5_k_m`; `mkllm models` lists them), a local .gguf file (of a
+    split one, any part), hf:organisation/repository[:quantization or /file.gguf][@revision], https://…/x.gguf, or
+    ollama:name[:tag].
     """
     from mkllm.builder import build as making
 
     if fit_one_file and split != "auto":
         raise click.BadParameter(f"it contradicts --split {split}: leave one of them out", param_hint="--fit-one-file")
+    made_here = quantizing(values)
+    if fit_one_file and made_here:
+        raise click.BadParameter(
+            "it takes a quantization that there is, and --quant and --fit make one: leave one of them out",
+            param_hint="--fit-one-file",
+        )
     request = making.Request(
         model=model,
         path=path,
@@ -130,6 +141,7 @@ def build(
         fit_one_file=fit_one_file,
         signing=_signing(sign),
         icon=icon,
+        quantizing=made_here,
     )
     several = len(set(targets)) > 1
     made = making.build_all(request, targets, output()) if several else (making.build(request, output()),)

@@ -8,10 +8,20 @@ from mkllm.builder.commands.common import common_options
 
 COMMANDS = {
     "build": ("mkllm.builder.commands.build:build", "Make one executable file out of a model."),
+    "models": (
+        "mkllm.builder.commands.models:models",
+        "List models: those with a short name, or those on this machine.",
+    ),
+    "pull": ("mkllm.builder.commands.pull:pull", "Fetch a model, and nothing else."),
+    "bundle": (
+        "mkllm.builder.commands.bundle:bundle",
+        "Collect what a machine without a network needs to build a model.",
+    ),
     "run": ("mkllm.builder.commands.run:run", "Build a model into the cache and run it."),
     "doctor": ("mkllm.builder.commands.doctor:doctor", "Show what is fastest on this machine, and why."),
     "bench": ("mkllm.builder.commands.bench:bench", "Measure how fast a model runs on this machine."),
     "devices": ("mkllm.builder.commands.devices:devices_command", "List the devices that --for knows."),
+    "eval": ("mkllm.builder.commands.evaluate:evaluate", "Measure what each quantization of a model costs in quality."),
     "inspect": ("mkllm.builder.commands.inspect:inspect", "Show what an artifact holds."),
     "verify": ("mkllm.builder.commands.verify:verify", "Compare every byte of an artifact with what was built."),
     "extract": ("mkllm.builder.commands.extract:extract", "Take the model, or another member, out of an artifact."),

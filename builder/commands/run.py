@@ -7,13 +7,14 @@ from typing import NoReturn
 
 import click
 
-from mkllm.builder.commands.common import common_options, output
+from mkllm.builder.commands.common import common_options, offline_option, output
 from mkllm.builder.errors import PermissionFailure
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("model")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@offline_option
 @common_options
 def run(model: str, args: tuple[str, ...]) -> None:
     """Build MODEL into the cache, if it is not there yet, and run it with ARGS.

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,10 @@ class File:
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit as kit.json describes it; `backends` are (name, member), `files` are by path inside the kit."""
+    """A kit as kit.json describes it; `backends` are (name, member), `files` are by path inside the kit.
+
+    `elsewhere` are those files that do not lie in the kit's folder.
+    """
 
     path: Path
     id: str
@@ -43,6 +46,7 @@ class Kit:
     engine_libraries: tuple[str, ...]
     backends: tuple[tuple[str, str], ...]
     files: Mapping[str, File]
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> "Kit":
@@ -74,6 +78,16 @@ class Kit:
     def module(self, member: str) -> Path:
         """That module as a file that can be loaded. Raises OSError, or PermissionFailure when there is no cache."""
         return loadable(self.path / MEMBERS / member)
+
+    def place(self, name: str) -> Path:
+        """Where one of its files lies."""
+        return self.elsewhere.get(name, self.path / name)
+
+    def with_members(self, members: Mapping[str, Path]) -> "Kit":
+        """The same kit with more members, such as the licences of a model. Raises OSError when one cannot be read."""
+        files = {MEMBERS + name: File(path.stat().st_size, _sha256(path)) for name, path in members.items()}
+        places = {MEMBERS + name: path for name, path in members.items()}
+        return replace(self, files={**self.files, **files}, elsewhere={**self.elsewhere, **places})
 
     def members(self) -> list[str]:
         """Names of what becomes members of every artifact, sorted."""

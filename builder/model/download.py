@@ -1,15 +1,16 @@
 """Downloads one file to a known hash: goes on where an earlier attempt ended, retries what may pass; knows no hub."""
 
-import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
 from mkllm.builder.errors import HubFailure, NoSpace, WrongHash
+from mkllm.builder.model import parallel
+from mkllm.builder.model.passing import Passing
 from mkllm.builder.model.promise import hasher
 from mkllm.builder.progress import Advance, Output, size
 from mkllm.runtime.artifact.draft import failure
@@ -18,25 +19,23 @@ ATTEMPTS = 5
 FIRST_PAUSE = 0.5  # seconds; doubled before each further attempt
 CHUNK = 1 << 20
 
+SUFFIX = ".mkllm-incomplete"
+
 T = TypeVar("T")
-Opened = contextlib.AbstractContextManager[tuple[int, Iterator[bytes]]]
-
-
-class Passing(Exception):
-    """A failure that may pass when the request is made again; the text says what happened, as a whole clause."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to download. `digest` is its SHA-256 (64 hex digits) or git's SHA-1 of it (40).
+    """A file to download. `digest` is its SHA-256 (64 hex digits), git's SHA-1 of it (40), or empty: none is known.
 
-    `open(offset)` is a context that gives the offset at which the answer begins, and its chunks. It raises Passing.
+    `open(start, end)` is a context that gives the offset at which the answer begins, and its chunks; `end` is None for
+    all that follows, and may be ignored. It raises Passing, and is called in several threads.
     """
 
     name: str
     size: int
     digest: str
-    open: Callable[[int], Opened]
+    open: parallel.Open
 
 
 def download(remote: Remote, target: Path, output: Output) -> None:
@@ -44,14 +43,14 @@ def download(remote: Remote, target: Path, output: Output) -> None:
 
     What an interrupted download leaves is kept beside it for the next. Raises HubFailure, WrongHash or NoSpace.
     """
-    partial = target.with_name(f"{target.name}.mkllm-incomplete")
+    partial = target.with_name(f"{target.name}{SUFFIX}")
     try:
         with partial.open("ab+", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # another process that downloads the same file is waited for
             if target.exists():
                 partial.unlink(missing_ok=True)
                 return
-            _check_space(remote, file, target)
+            check_space([remote], target.parent, target.name)
             _fetch(remote, file, partial, output)
             os.replace(partial, target)
     except OSError as error:
@@ -78,15 +77,23 @@ def attempt(action: Callable[[], T], output: Output, done: Callable[[], int] = l
             time.sleep(pause)
 
 
-def _check_space(remote: Remote, file: IO[bytes], target: Path) -> None:
-    missing = remote.size - os.fstat(file.fileno()).st_size
-    status = os.statvfs(target.parent)
+def check_space(remotes: Sequence[Remote], folder: Path, name: str | None = None) -> None:
+    """Raise NoSpace when what is still missing of all these files has no room in `folder`, which may not exist yet.
+
+    They are to be called by their hashes, or `name`.
+    """
+    missing = sum(max(0, remote.size - _size(folder / f"{name or remote.digest}{SUFFIX}")) for remote in remotes)
+    status = os.statvfs(next(path for path in (folder, *folder.parents) if path.exists()))
     free = status.f_bavail * status.f_frsize
     if missing > free:
         raise NoSpace(
-            f"no space for {remote.name!r} in {str(target.parent)!r}: {size(missing)} needed, {size(free)} free; "
+            f"no space for {remotes[0].name!r} in {str(folder)!r}: {size(missing)} needed, {size(free)} free; "
             "free some, or set HF_HOME to a folder on another disk"
         )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _fetch(remote: Remote, file: IO[bytes], partial: Path, output: Output) -> None:
@@ -117,6 +124,7 @@ class _Receiver:
         self._remote, self._file = remote, file
         self.advance: Advance = lambda count: None
         self.done = 0
+        self._alone = False  # whether the server is known to give no parts
         self._hash = hasher(remote.digest, remote.size)
         file.seek(0)
         while block := file.read(CHUNK):
@@ -125,9 +133,17 @@ class _Receiver:
 
     def receive(self) -> None:
         """Ask for what is missing and take what comes. Raises Passing when something is still missing."""
-        if self.done == self._remote.size:
-            return
-        with self._remote.open(self.done) as (start, chunks):
+        missing = self._remote.size - self.done
+        if missing >= parallel.LEAST and not self._alone:
+            try:
+                parallel.receive(self._remote.open, self.done, self._remote.size, self._take)
+            except parallel.NoParts:
+                self._alone = True
+        if self.done < self._remote.size:
+            self._receive_alone()
+
+    def _receive_alone(self) -> None:
+        with self._remote.open(self.done, None) as (start, chunks):
             if start != self.done:
                 self.restart()
             for chunk in chunks:
@@ -146,7 +162,7 @@ class _Receiver:
 
     def is_right(self) -> bool:
         """Whether everything is there and has the right hash."""
-        return self.done == self._remote.size and self.found() == self._remote.digest
+        return self.done == self._remote.size and self._remote.digest in ("", self.found())
 
     def found(self) -> str:
         """The hash of what is there."""

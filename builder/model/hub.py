@@ -2,42 +2,38 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import (
-    constants,
-    get_hf_file_metadata,
-    get_session,
-    hf_hub_url,
-    try_to_load_from_cache,
-)
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub import constants, get_hf_file_metadata, get_session, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
-from mkllm.builder.errors import HubFailure, ModelNotFound
-from mkllm.builder.model.download import Remote, attempt, download
-from mkllm.builder.model.hub_errors import TRANSPORT, Offline, ask, list_models, model_sizes
+from mkllm.builder.errors import BuilderFailure, HubFailure, ModelNotFound
+from mkllm.builder.model import hub_cache, licences, quant
+from mkllm.builder.model.download import Remote, attempt, check_space, download
+from mkllm.builder.model.hub_errors import TRANSPORT, Offline, ask, list_files, model_sizes
 from mkllm.builder.model.hub_reference import Reference
+from mkllm.builder.model.passing import Passing
 from mkllm.builder.model.promise import DIGEST
 from mkllm.builder.model.quantizations import Quantization, models, of_same_model, quantizations
 from mkllm.builder.model.split import part_names
+from mkllm.builder.model.stores import copy_of
 from mkllm.builder.progress import Output
-from mkllm.runtime.artifact.draft import failure
 
 TIMEOUT = 20.0  # seconds without a byte
 COMMIT_DIGITS = 40
+LISTED = 5
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A model file in the cache, its other parts beside it.
+    """A model file on this machine, its other parts beside it.
 
     `revision` is the commit, `file` the name in the repository, `sha256` what the hub promises of a whole model.
     `promised` are the hashes of files for which that cannot stand: parts, and small ones that have git's SHA-1.
+    `licences` are the repository's licence files, by name.
     """
 
     path: Path
@@ -46,27 +42,44 @@ class Fetched:
     file: str
     sha256: str | None
     promised: Mapping[Path, str]
+    licences: Mapping[str, Path] = field(default_factory=dict)
 
 
-def fetch(reference: Reference, output: Output) -> Fetched:
-    """The file, downloaded unless the cache has it, with all its parts if it is split.
+@dataclass(frozen=True)
+class _Found:
+    """A file of a commit: on this machine, or still on the hub; `digest` is what the hub promises, if it is known."""
 
+    reference: Reference
+    revision: str
+    path: Path | None = None
+    digest: str | None = None
+    remote: Remote | None = None
+
+
+def fetch(reference: Reference, output: Output, sha256: str | None = None) -> Fetched:
+    """The file, downloaded unless this machine has it, with all its parts if it is split, and its licence.
+
+    `sha256`, where it is known, lets a copy of another program be used while the hub cannot be asked.
     Raises ModelNotFound, HubFailure, WrongHash, NoSpace or PermissionFailure.
     """
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it warns of is said here
-    file = reference.file or _only_model(reference, output)
+    file = reference.file or _meant(reference, output)
     whole = PurePosixPath(file)
-    found: dict[str, Path] = {}
+    found: list[_Found] = []
     revision = reference.revision
     for part in part_names(whole.name):
         name = str(whole.with_name(part))
-        found[name] = _fetch_one(Reference(reference.repository, name, revision), output)
-        revision = _commit(found[name], name)
-    blobs = {path: path.resolve().name for path in found.values()}  # the cache names its blobs by their hash
-    promised = {path: name for path, name in blobs.items() if DIGEST.fullmatch(name)}
-    alone = len(blobs) == 1 and len(promised.get(found[file], "")) == 64
-    sha256 = promised.pop(found[file]) if alone else None
-    return Fetched(found[file], reference.repository, revision, file, sha256, promised)
+        found.append(_find(Reference(reference.repository, name, revision), output, sha256))
+        revision = found[-1].reference.revision
+    wanted = [part.remote for part in found if part.remote]
+    if wanted:
+        check_space(wanted, hub_cache.folder(reference.repository) / "blobs")
+    paths = {part.reference.file or "": _get_file(part, output) for part in found}
+    promised = {paths[part.reference.file or ""]: part.digest for part in found if part.digest}
+    alone = len(found) == 1 and len(promised.get(paths[file], "")) == 64
+    digest = promised.pop(paths[file]) if alone else None
+    kept = _licences(Reference(reference.repository, None, revision), output)
+    return Fetched(paths[file], reference.repository, revision, file, digest, promised, kept)
 
 
 def fitting(reference: Reference, room: int, output: Output) -> tuple[Quantization | None, list[Quantization]]:
@@ -74,41 +87,115 @@ def fitting(reference: Reference, room: int, output: Output) -> tuple[Quantizati
 
     A reference that names a repository alone has to be one of a single model. Raises ModelNotFound or HubFailure.
     """
-    sizes = attempt(lambda: ask(reference, lambda: model_sizes(reference)), output)
+    try:
+        sizes = attempt(lambda: ask(reference, lambda: model_sizes(reference)), output)
+    except Offline:
+        raise Offline(
+            f"--fit-one-file asks the hub for the quantizations of {reference.text!r}, which HF_HUB_OFFLINE or "
+            "--offline forbids: leave that away, or name the file without --fit-one-file"
+        ) from None
     found = quantizations(sizes)
-    if reference.file:
-        whole = PurePosixPath(reference.file)
+    file = reference.file
+    if reference.quantization or (not file and len(models(found)) != 1):
+        file = _meant(reference, output)  # which says what is wrong
+    if file:
+        whole = PurePosixPath(file)
         first = str(whole.with_name(part_names(whole.name)[0]))
         found = of_same_model(first, found)
-    elif len(models(found)) != 1:
-        _only_model(reference, output)  # which says what is wrong
     return next((item for item in found if item.size <= room), None), found
 
 
-def _only_model(reference: Reference, output: Output) -> str:
-    """The file meant by a reference that names a repository alone."""
-    try:
-        files = attempt(lambda: ask(reference, lambda: list_models(reference)), output)
-    except Offline:
-        raise Offline(f"{reference.text!r} names no file, and HF_HUB_OFFLINE is set: name one, or unset it") from None
-    if len({part_names(name)[0] for name in files}) == 1:
-        return files[0]
+def _meant(reference: Reference, output: Output) -> str:
+    """The file meant by a reference that names a repository, and perhaps a quantization. Raises ModelNotFound."""
+    files = quant.models(_listing(reference, output))
     if not files:
         raise ModelNotFound(f"{reference.text!r} has no GGUF files: name another repository")
-    listed = ", ".join(files[:5]) + (", …" if len(files) > 5 else "")
-    raise ModelNotFound(f"{reference.text!r} has {len(files)} GGUF files: name one ({listed})")
+    wanted = reference.quantization
+    if not wanted:
+        if len(files) == 1:
+            return files[0]
+        raise ModelNotFound(f"{reference.text!r} has {len(files)} GGUF files: name one ({_some(files)})")
+    named = {name: quant.quantization(name) for name in files}
+    chosen = quant.choose(wanted, [name for name in named.values() if name])
+    matching = [name for name, kind in named.items() if kind and kind in (chosen, quant.normal(wanted))]
+    if not matching:
+        held = _some(list(dict.fromkeys(kind for kind in named.values() if kind)) or files)
+        raise ModelNotFound(f"{reference.text!r}: that repository has no file of this quantization; it has {held}")
+    if len(matching) > 1:
+        raise ModelNotFound(f"{reference.text!r} may be any of {len(matching)} files: name one ({_some(matching)})")
+    return matching[0]
 
 
-def _fetch_one(reference: Reference, output: Output) -> Path:
-    """One file's path in the cache."""
-    if len(reference.revision) == COMMIT_DIGITS and (known := _cached(reference)):
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:LISTED]) + (", …" if len(names) > LISTED else "")
+
+
+def _listing(reference: Reference, output: Output) -> list[str]:
+    """The names of the repository's files; of those in the cache, when the hub cannot be asked."""
+    try:
+        return attempt(lambda: ask(reference, lambda: list_files(reference)), output)
+    except HubFailure as error:
+        known = hub_cache.files(reference.repository, reference.revision)
+        if not quant.models(known):
+            if isinstance(error, Offline):
+                raise Offline(offline(reference)) from None
+            raise
+        output.note(f"using what was downloaded of {reference.text!r} before: {_why(error)}")
         return known
+
+
+def _find(reference: Reference, output: Output, sha256: str | None) -> _Found:
+    """Where one file is."""
+    if len(reference.revision) == COMMIT_DIGITS and (known := hub_cache.cached(reference)):
+        return _kept(reference, known)
     try:
         remote, commit = attempt(lambda: ask(reference, lambda: _look_up(reference)), output)
     except HubFailure as error:
-        return _older(reference, error, output)
-    pinned = Reference(reference.repository, reference.file, commit)
-    return _cached(pinned) or _download(remote, pinned, reference.revision, output)
+        return _older(reference, error, output, sha256)
+    pinned = replace(reference, revision=commit)
+    if known := hub_cache.cached(pinned):
+        return _kept(pinned, known)
+    if copy := copy_of(remote.name, remote.size, remote.digest, output):
+        return _Found(pinned, reference.revision, copy, remote.digest)
+    return _Found(pinned, reference.revision, None, remote.digest, remote)
+
+
+def _kept(reference: Reference, path: Path) -> _Found:
+    """A file of the cache, which names its blobs by their hash."""
+    digest = path.resolve().name
+    commit = hub_cache.commit(path, reference.file or "")
+    pinned = replace(reference, revision=commit)
+    return _Found(pinned, reference.revision, path, digest if DIGEST.fullmatch(digest) else None)
+
+
+def _get_file(found: _Found, output: Output) -> Path:
+    remote = found.remote
+    if found.path or not remote:
+        assert found.path
+        return found.path
+    return hub_cache.add(found.reference, remote.digest, found.revision, lambda blob: download(remote, blob, output))
+
+
+def _licences(pinned: Reference, output: Output) -> dict[str, Path]:
+    """The repository's licence files of that commit, fetched unless they are here; none when nobody can be asked."""
+    folder = hub_cache.folder(pinned.repository) / "snapshots" / pinned.revision
+    known = licences.beside(folder)
+    sign = replace(pinned, file=licences.FIRST)
+    if known or hub_cache.is_known_missing(sign) or len(pinned.revision) != COMMIT_DIGITS:
+        return known
+    try:
+        names = licences.names(ask(pinned, lambda: list_files(pinned)))
+        for name in names:
+            found = _find(replace(pinned, file=name), output, None)
+            if not found.remote or found.remote.size <= licences.LARGEST:
+                _get_file(found, output)
+    except (BuilderFailure, Passing) as error:
+        if not isinstance(error, Offline):
+            output.note(f"note: the licence file of {pinned.repository!r} could not be looked for: {error}")
+        return known
+    if licences.FIRST not in names:
+        hub_cache.note_missing(sign)
+    return licences.beside(folder)
 
 
 def _look_up(reference: Reference) -> tuple[Remote, str]:
@@ -117,22 +204,21 @@ def _look_up(reference: Reference) -> tuple[Remote, str]:
     commit, digest, length = metadata.commit_hash, metadata.etag, metadata.size
     if not commit or not digest or length is None:
         raise HubFailure(f"what answers at {constants.ENDPOINT} is no model hub: check HF_ENDPOINT and the proxy")
-    pinned = Reference(reference.repository, reference.file, commit)
+    pinned = replace(reference, revision=commit)
     name = PurePosixPath(reference.file or "").name
-    return Remote(name, length, digest, lambda offset: _stream(pinned, offset)), commit
+    return Remote(name, length, digest, lambda start, end=None: _stream(pinned, start, end)), commit
 
 
 @contextlib.contextmanager
-def _stream(reference: Reference, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-    """The file from `offset`; or from its start, if the server does not do parts."""
+def _stream(reference: Reference, start: int, end: int | None) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """The file from `start` to `end`; or from its beginning, if the server does not do parts."""
     headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
+    if start or end is not None:
+        headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
     with contextlib.ExitStack() as stack:
         response = ask(reference, lambda: stack.enter_context(_get(_url(reference), headers)))
         ask(reference, lambda: hf_raise_for_status(response))
-        start = offset if response.status_code == 206 else 0
-        yield start, _chunks(response.iter_bytes())
+        yield (start if response.status_code == 206 else 0), _chunks(response.iter_bytes())
 
 
 def _get(url: str, headers: dict[str, str]) -> Any:
@@ -145,44 +231,31 @@ def _chunks(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield from chunks
 
 
-def _older(reference: Reference, error: HubFailure, output: Output) -> Path:
-    """What was downloaded before under this name, now that the hub does not answer."""
-    known = _cached(reference)
-    if not known:
-        raise error
-    why = "HF_HUB_OFFLINE is set" if isinstance(error, Offline) else error
-    output.note(f"using the copy of {reference.text!r} that was downloaded before: {why}")
-    return known
+def _older(reference: Reference, error: HubFailure, output: Output, sha256: str | None) -> _Found:
+    """What this machine has under this name, now that the hub does not answer."""
+    if known := hub_cache.cached(reference):
+        output.note(f"using the copy of {reference.text!r} that was downloaded before: {_why(error)}")
+        return _kept(reference, known)
+    name = PurePosixPath(reference.file or "").name
+    if sha256 and (copy := copy_of(name, None, sha256, output)):
+        return _Found(reference, reference.revision, copy, sha256)
+    if isinstance(error, Offline):
+        raise Offline(offline(reference)) from None
+    raise error
 
 
-def _download(remote: Remote, pinned: Reference, revision: str, output: Output) -> Path:
-    """Download into the cache, laid out as huggingface_hub does: blobs by hash, links to them by commit and name."""
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=pinned.repository, repo_type="model")
-    blob = folder / "blobs" / remote.digest
-    link = folder / "snapshots" / pinned.revision / (pinned.file or "")
-    try:
-        blob.parent.mkdir(parents=True, exist_ok=True)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        download(remote, blob, output)
-        with contextlib.suppress(FileExistsError):
-            link.symlink_to(os.path.relpath(blob, link.parent))
-        if revision != pinned.revision:
-            ref = folder / "refs" / revision
-            ref.parent.mkdir(parents=True, exist_ok=True)
-            ref.write_text(pinned.revision)
-    except OSError as error:
-        raise failure(error, blob) from error
-    return link
+def _why(error: HubFailure) -> str:
+    return "HF_HUB_OFFLINE is set" if isinstance(error, Offline) else str(error)
 
 
-def _cached(reference: Reference) -> Path | None:
-    known = try_to_load_from_cache(reference.repository, reference.file or "", revision=reference.revision)
-    return Path(known) if isinstance(known, str) else None
-
-
-def _commit(path: Path, file: str) -> str:
-    """The commit in a path of the cache, `…/snapshots/<commit>/<file>`."""
-    return path.parents[len(PurePosixPath(file).parts) - 1].name
+def offline(reference: Reference) -> str:
+    """What to do about a model that is not on this machine while the network must not be used."""
+    place = hub_cache.folder(reference.repository)
+    return (
+        f"{reference.text!r} was not downloaded before, and HF_HUB_OFFLINE or --offline forbids asking the hub: leave "
+        f"that away, or `mkllm pull` it where there is a network and copy the folder {place.name!r} of the cache there "
+        f"to {str(place.parent)!r}"
+    )
 
 
 def _url(reference: Reference) -> str:

@@ -16,14 +16,16 @@ from huggingface_hub.errors import (
 )
 
 from mkllm.builder.errors import BuilderFailure, HubFailure, ModelNotFound
-from mkllm.builder.model.download import Passing
 from mkllm.builder.model.hub_reference import Reference
+from mkllm.builder.model.passing import Passing
+from mkllm.builder.model.quant import models
 
 # httpx's base class, under whichever name this version of huggingface_hub uses
 TRANSPORT: type[Exception] = next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
 PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
-LISTED = 5
+LISTED = 3
+REPOSITORIES = 1000  # of one organisation to look for a similar name in
 
 T = TypeVar("T")
 
@@ -37,8 +39,7 @@ def ask(reference: Reference, question: Callable[[], T]) -> T:
     try:
         return question()
     except OfflineModeIsEnabled:
-        why = "was not downloaded before, and HF_HUB_OFFLINE is set: unset it to download"
-        raise Offline(f"{reference.text!r} {why}") from None
+        raise Offline(f"{reference.text!r} cannot be asked for, as HF_HUB_OFFLINE or --offline forbids it") from None
     except HFValidationError:
         raise ModelNotFound(f"{reference.repository!r} cannot be the name of a repository: check it") from None
     except HfHubHTTPError as error:
@@ -53,14 +54,15 @@ def _translate(error: HfHubHTTPError, reference: Reference) -> Exception:
     if isinstance(error, GatedRepoError):
         return _gated(repository)
     if isinstance(error, RepositoryNotFoundError):
-        return ModelNotFound(
-            f"there is no repository {repository!r} on the hub, or it is private: check its name, or {LOG_IN}"
-        )
+        near = _near(repository, _names(_list_repositories, reference))
+        meant = f"{near} Else " if near else ""
+        check = f"check its name on {constants.ENDPOINT}/models, or {LOG_IN}"
+        return ModelNotFound(f"there is no repository {repository!r} on the hub, or it is private: {meant}{check}")
     if isinstance(error, RevisionNotFoundError):
         near = _near(reference.revision, _names(_list_revisions, reference))
         return ModelNotFound(f"{repository!r} has no revision {reference.revision!r}: {near or 'check the name'}")
     if isinstance(error, EntryNotFoundError):
-        near = _near(reference.file or "", _names(list_models, reference))
+        near = _near(reference.file or "", _names(_list_models, reference))
         return ModelNotFound(f"{repository!r} has no file {reference.file!r}: {near or 'check the name'}")
     return _by_status(error.response.status_code, repository)
 
@@ -86,15 +88,25 @@ def _gated(repository: str) -> BuilderFailure:
     return HubFailure(f"{repository!r} is gated: accept its terms on {page}, then {LOG_IN}")
 
 
-def list_models(reference: Reference) -> list[str]:
-    """The GGUF files of a repository."""
-    return sorted(model_sizes(reference))
+def list_files(reference: Reference) -> list[str]:
+    """Names of all files of a repository."""
+    return HfApi().list_repo_files(reference.repository, revision=reference.revision)
 
 
 def model_sizes(reference: Reference) -> dict[str, int]:
-    """The same, with their sizes in bytes."""
+    """The GGUF files of a repository, with their sizes in bytes."""
     tree = HfApi().list_repo_tree(reference.repository, recursive=True, revision=reference.revision)
     return {item.path: item.size for item in tree if isinstance(item, RepoFile) and item.path.lower().endswith(".gguf")}
+
+
+def _list_models(reference: Reference) -> list[str]:
+    return models(list_files(reference))
+
+
+def _list_repositories(reference: Reference) -> list[str]:
+    """GGUF repositories of the same organisation."""
+    owner = reference.repository.partition("/")[0]
+    return [found.id for found in HfApi().list_models(author=owner, filter="gguf", limit=REPOSITORIES)]
 
 
 def _list_revisions(reference: Reference) -> list[str]:

@@ -1,4 +1,4 @@
-"""What `hf:organisation/repository/file@revision` and HF_ENDPOINT mean; asks nobody."""
+"""What `hf:organisation/repository:quantization@revision`, `…/file@revision` and HF_ENDPOINT mean; asks nobody."""
 
 import os
 from dataclasses import dataclass
@@ -8,32 +8,38 @@ from mkllm.builder.errors import HubFailure, ModelNotFound
 from mkllm.builder.text import is_text
 
 PREFIX = "hf:"
-FORM = "write hf:organisation/repository/file.gguf, with @revision behind it if you like"
+FORM = "write hf:organisation/repository/file.gguf or hf:organisation/repository:Q4_K_M, with @revision if you like"
 MAIN = "main"
 ENDPOINT = "HF_ENDPOINT"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A file on the hub, in folders perhaps; `file` is None when it was left out."""
+    """A file on the hub, in folders perhaps; `file` is None when it was left out, or named by its quantization."""
 
     repository: str
     file: str | None
     revision: str = MAIN
+    quantization: str | None = None
 
     @property
     def text(self) -> str:
         """As the user would write it, without the revision."""
-        return PREFIX + self.repository + (f"/{self.file}" if self.file else "")
+        wanted = f":{self.quantization}" if self.quantization else ""
+        return PREFIX + self.repository + (f"/{self.file}" if self.file else wanted)
 
 
 def parse(text: str) -> Reference:
     """The reference that `text` is. Raises ModelNotFound when it has another form."""
     name, at, revision = text.removeprefix(PREFIX).partition("@")
     parts = name.split("/")
-    if len(parts) < 2 or not all(parts) or ".." in parts or (at and not revision) or not is_text(text):
+    colon, wanted = "", ""
+    if len(parts) == 2:
+        parts[1], colon, wanted = parts[1].partition(":")
+    wrong = len(parts) < 2 or not all(parts) or ".." in parts
+    if wrong or (at and not revision) or (colon and not wanted) or not is_text(text):
         raise ModelNotFound(f"{text!r} does not name a file on the hub: {FORM}")
-    return Reference("/".join(parts[:2]), "/".join(parts[2:]) or None, revision or MAIN)
+    return Reference("/".join(parts[:2]), "/".join(parts[2:]) or None, revision or MAIN, wanted or None)
 
 
 def check_endpoint() -> None:

@@ -5,15 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from mkllm.builder.model.quant import WORD, is_other
 from mkllm.builder.model.split import NAME, part_names
 
-# `Q4_K_M`, `IQ2_XXS`, `UD-Q4_K_XL`, `BF16`, `mxfp4`, between the other words of a name or at its end.
-WORD = re.compile(
-    r"(?<![A-Za-z0-9])(UD-)?(I?Q\d+(_[A-Z0-9]+)*|TQ\d_\d|BF16|FP?16|FP?32|(MX|NV)FP4(_MOE)?)(?![A-Za-z0-9])",
-    re.IGNORECASE,
-)
 SEPARATORS = re.compile(r"[-._ ]+")
-NO_MODEL = ("mmproj", "imatrix")
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,7 @@ def quantizations(sizes: Mapping[str, int]) -> list[Quantization]:
     for file in sizes:
         path = PurePosixPath(file)
         parts = [str(path.with_name(name)) for name in part_names(path.name)]
-        if file == parts[0] and all(part in sizes for part in parts) and not path.name.lower().startswith(NO_MODEL):
+        if file == parts[0] and all(part in sizes for part in parts) and not is_other(file):
             found.append(Quantization(file, sum(sizes[part] for part in parts)))
     return sorted(found, key=lambda item: (-item.size, item.file))
 

@@ -1,14 +1,17 @@
-"""What MODEL on the command line stands for: `demo`, a local GGUF file, or a file on the hub."""
+"""What MODEL on the command line stands for: a short name, a file here, on the hub, at an address, or in a store."""
 
+import contextlib
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mkllm.builder.errors import HubFailure, ModelNotFound, TooLarge
+from mkllm.builder.model import address, catalog, folder, licences, ollama
 from mkllm.builder.model.facts import facts
-from mkllm.builder.model.hub_reference import PREFIX, Reference, check_endpoint, parse
+from mkllm.builder.model.hub_reference import MAIN, PREFIX, Reference, check_endpoint, parse
 from mkllm.builder.model.split import NAME, merged, read_parts
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.name import name_after
@@ -18,6 +21,8 @@ from mkllm.runtime.artifact.manifest import Model
 DEMO = "demo"
 DEMO_FILE = Path(__file__).resolve().parent.parent / "demo" / "demo.gguf"
 SUFFIX = ".gguf"
+FORMS = f"name a .gguf file, {PREFIX}organisation/repository/file.gguf, or {DEMO!r}"
+ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9._-]+)?")
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,31 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A model on this machine that was not read yet: its first file, where it is from, what to call it.
+
+    `licences` are files that came with it, by their names.
+    """
+
+    path: Path
+    origin: Origin
+    name: str
+    licences: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Source:
-    """A model found: its first file, its bytes, its facts, where it is from, and what to call it."""
+    """A model found: its first file, its bytes, its facts, where it is from, and what to call it.
+
+    `licences` are texts that go into the artifact, by the names of members.
+    """
 
     path: Path
     weights: Weights
     model: Model
     origin: Origin
     name: str
+    licences: Mapping[str, Path] = field(default_factory=dict)
 
 
 def resolve(text: str, output: Output, room: int | None = None) -> Source:
@@ -52,15 +74,33 @@ def resolve(text: str, output: Output, room: int | None = None) -> Source:
 
     Of one on the hub it is the largest quantization of at most `room` bytes, if that is said.
     """
+    place = locate(text, output, room)
+    parts = read_parts(place.path)
+    tensors = [tensor for part in parts for tensor in part.tensors]
+    return Source(
+        parts[0].path,
+        merged(parts),
+        facts(parts[0], tensors),
+        place.origin,
+        name_after(place.name),
+        licences.members(place.licences),
+    )
+
+
+def locate(text: str, output: Output, room: int | None = None) -> Place:
+    """Find a model's files, downloading them if need be; does not read them. Raises a BuilderFailure."""
     if text == DEMO:
-        return _source(DEMO_FILE, Origin(DEMO, "demo"), DEMO)
-    if text.startswith(PREFIX):
-        return _from_hub(text, output, room)
+        return Place(DEMO_FILE, Origin(DEMO, "demo"), DEMO)
+    if text.startswith(ollama.PREFIX):
+        return _from_ollama(text)
+    if on_hub := _on_hub(text):
+        return _from_hub(text, *on_hub, output, room)
+    if address.is_address(text):
+        return _from_address(text, output)
     path = Path(text)
     if _is_missing(path) and not text.endswith(SUFFIX):
         raise ModelNotFound(f"there is no model {text!r}: {_suggestion(path)}")
-    told = os.fsencode(path.name).decode(errors="replace")
-    return _source(path, Origin(told, "file", file=told), _stem(path.name))
+    return _from_path(path)
 
 
 def _is_missing(path: Path) -> bool:
@@ -74,14 +114,47 @@ def _is_missing(path: Path) -> bool:
     return False
 
 
+def _from_path(path: Path) -> Place:
+    with contextlib.suppress(OSError):  # opening it will say why
+        if path.is_dir():
+            return _from_file(folder.only_model(path))
+        if path.is_file() and folder.is_modelfile(path):
+            raise folder.refuse_modelfile(path)
+    return _from_file(path)
+
+
+def _from_file(path: Path) -> Place:
+    told = os.fsencode(path.name).decode(errors="replace")
+    return Place(path, Origin(told, "file", file=told), _stem(path.name))
+
+
+def _on_hub(text: str) -> tuple[Reference, catalog.Wanted | None] | None:
+    """The file on the hub that is meant, and the short name if it is one; None for models that are elsewhere."""
+    if text == DEMO or text.startswith(ollama.PREFIX):
+        return None
+    if text.startswith(PREFIX):
+        return parse(text), None
+    if address.is_address(text):
+        found = address.on_hub(text)
+        return (found, None) if found else None
+    if text.endswith(SUFFIX) or not ALIAS.fullmatch(text) or not _is_missing(Path(text)):
+        return None
+    try:
+        wanted = catalog.find(text)
+    except ModelNotFound as error:
+        raise _also_here(text, error) from None
+    return as_reference(wanted), wanted
+
+
 def offer(text: str, room: int) -> str | None:
     """The largest quantization of at most `room` bytes, in words; None if there is none, and of models here."""
-    if not text.startswith(PREFIX):
-        return None
-    from mkllm.builder.model.hub import fitting
-
     try:
-        found, _ = fitting(parse(text), room, Output(quiet=True))
+        on_hub = _on_hub(text)
+        if not on_hub:
+            return None
+        from mkllm.builder.model.hub import fitting
+
+        found, _ = fitting(on_hub[0], room, Output(quiet=True))
     except (HubFailure, ModelNotFound):
         return None  # it was there a moment ago; this is an extra
     return f"{found.file!r} ({size(found.size)})" if found else None
@@ -101,18 +174,20 @@ def _fitted(reference: Reference, room: int, output: Output) -> Reference:
         )
     if found.file != reference.file:
         output.note(f"taking {found.file!r} ({size(found.size)}), the largest of {len(among)} that fits into one file")
-    return replace(reference, file=found.file)
+    return replace(reference, file=found.file, quantization=None)
 
 
-def _from_hub(text: str, output: Output, room: int | None) -> Source:
-    reference = parse(text)
+def _from_hub(
+    text: str, reference: Reference, wanted: catalog.Wanted | None, output: Output, room: int | None
+) -> Place:
     check_endpoint()
     from mkllm.builder.model.hub import fetch  # half a second of imports that local files do not need
 
-    if room is not None:
-        reference = _fitted(reference, room, output)
-        text = reference.text + (f"@{reference.revision}" if "@" in text else "")
-    fetched = fetch(reference, output)
+    known = wanted.file if wanted else None
+    if room is not None and (fitted := _fitted(reference, room, output)) != reference:
+        reference = fitted
+        text = fitted.text + (f"@{fitted.revision}" if "@" in text or fitted.revision != MAIN else "")
+    fetched = fetch(reference, output, known.sha256 if known and known.name == reference.file else None)
     origin = Origin(
         reference=text,
         source="hf",
@@ -122,13 +197,29 @@ def _from_hub(text: str, output: Output, room: int | None) -> Source:
         sha256=fetched.sha256,
         promised=fetched.promised,
     )
-    return _source(fetched.path, origin, _stem(fetched.path.name))
+    name = wanted.entry.alias if wanted else _stem(os.path.basename(fetched.file))
+    return Place(fetched.path, origin, name, fetched.licences)
 
 
-def _source(path: Path, origin: Origin, name: str) -> Source:
-    parts = read_parts(path)
-    tensors = [tensor for part in parts for tensor in part.tensors]
-    return Source(parts[0].path, merged(parts), facts(parts[0], tensors), origin, name_after(name))
+def as_reference(wanted: catalog.Wanted) -> Reference:
+    """The file on the hub that a short name stands for."""
+    revision = wanted.entry.revision or MAIN
+    if file := wanted.file:
+        return Reference(wanted.entry.repository, file.name, revision)
+    return Reference(wanted.entry.repository, None, revision, wanted.quantization)
+
+
+def _from_ollama(text: str) -> Place:
+    model = ollama.find(text)
+    texts = {f"LICENSE-{number}" if number else "LICENSE": path for number, path in enumerate(model.licences)}
+    origin = Origin(text, "ollama", file=model.name, sha256=model.sha256)
+    return Place(model.path, origin, model.name.removesuffix(":latest").replace(":", "-").replace("/", "-"), texts)
+
+
+def _from_address(text: str, output: Output) -> Place:
+    fetched = address.fetch(text, output)
+    origin = Origin(fetched.told, "url", file=address.local_name(fetched.told), sha256=fetched.sha256)
+    return Place(fetched.path, origin, _stem(fetched.path.name))
 
 
 def _stem(name: str) -> str:
@@ -137,12 +228,22 @@ def _stem(name: str) -> str:
     return match["stem"] if match else name.removesuffix(SUFFIX)
 
 
+def _also_here(text: str, error: ModelNotFound) -> ModelNotFound:
+    """The failure, with a file in this folder that is called nearly so."""
+    near = _near(Path(text))
+    return ModelNotFound(f"{error}; or did you mean {near!r}?") if near else error
+
+
 def _suggestion(path: Path) -> str:
-    folder = path.parent if os.path.isdir(path.parent) else Path()
+    near = _near(path)
+    return f"did you mean {near!r}? Else {FORMS}" if near else FORMS
+
+
+def _near(path: Path) -> str | None:
+    place = path.parent if os.path.isdir(path.parent) else Path()
     try:
-        known = [DEMO, *sorted(str(found) for found in folder.glob(f"*{SUFFIX}"))]
+        known = sorted(str(found) for found in place.glob(f"*{SUFFIX}"))
     except OSError:
-        known = [DEMO]
+        return None
     near = difflib.get_close_matches(str(path), known, 1, 0.5)
-    forms = f"name a .gguf file, {PREFIX}organisation/repository/file.gguf, or {DEMO!r}"
-    return f"did you mean {near[0]!r}? Else {forms}" if near else forms
+    return near[0] if near else None

@@ -176,7 +176,7 @@ def test_a_limit_makes_two_files_and_says_so(
     told = capsys.readouterr().err
     assert "note: one file would have 8.5" in told and "--max-file-size allows 5.00 MB" in told
     assert "'out.weights-00001-of-00002.gguf' and 'out.weights-00002-of-00002.gguf' lie beside" in told
-    assert "a smaller quantization would do" in told
+    assert "a smaller quantization (--quant) would do" in told
     assert all(path.stat().st_size <= 5_000_000 for path in (made.path, *made.beside))
     with open_artifact(made.path) as artifact:
         assert verify(artifact) == []

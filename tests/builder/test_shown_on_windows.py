@@ -56,4 +56,4 @@ def test_which_icon(tmp_path: Path) -> None:
 def test_an_icon_for_linux(tmp_path: Path) -> None:
     with pytest.raises(UnusableIcon, match="a file for 'linux-x86_64' has no icon; leave --icon out") as caught:
         icon_for("linux-x86_64", tmp_path / "own.ico")
-    assert caught.value.exit_code == 18
+    assert caught.value.exit_code == 24

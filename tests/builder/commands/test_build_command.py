@@ -187,13 +187,14 @@ def test_long_system_prompts(mkllm: Run, folder: Path) -> None:
     refused(mkllm("build", "model.gguf", "--system", "@long.txt"), 2, "'long.txt' is longer than 120 KiB")
 
 
-def test_models_that_are_not_there(mkllm: Run) -> None:
+def test_models_that_are_not_there(mkllm: Run, folder: Path) -> None:
     refused(mkllm("build", "none.gguf", "-o", "x"), 10, "there is no file 'none.gguf'")
     refused(mkllm("build", "demmo", "-o", "x"), 10, "there is no model 'demmo': did you mean 'demo'?")
     refused(mkllm("build", "mdel.gguf", "-o", "x"), 10, "'mdel.gguf'")
     refused(mkllm("build", "modelgguf", "-o", "x"), 10, "did you mean 'model.gguf'?")
     refused(mkllm("build", "hf:org", "-o", "x"), 10, "write hf:organisation/repository/file.gguf")
-    refused(mkllm("build", ".", "-o", "x"), 11, "'.' is not a file")
+    (folder / "empty").mkdir()
+    refused(mkllm("build", "empty", "-o", "x"), 10, "the folder 'empty' holds no model: name a .gguf file")
 
 
 def test_models_that_are_none(mkllm: Run, folder: Path) -> None:

@@ -80,7 +80,7 @@ def test_an_icon_that_is_none(data: bytes, why: str, tmp_path: Path) -> None:
     (tmp_path / "a.ico").write_bytes(data)
     with pytest.raises(UnusableIcon, match=why) as caught:
         read_icon(tmp_path / "a.ico")
-    assert caught.value.exit_code == 18 and "give an .ico file" in str(caught.value)
+    assert caught.value.exit_code == 24 and "give an .ico file" in str(caught.value)
 
 
 def test_an_icon_that_is_not_there(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER_COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
@@ -24,6 +24,8 @@ class Repository:
     gated: bool = False
     private: bool = False
     revisions: dict[str, str] = field(default_factory=lambda: {"main": COMMIT, "v1.0": OTHER_COMMIT})
+    card: dict[str, object] = field(default_factory=dict)
+    gguf: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Faults:
     unavailable: int = 0
     cuts: list[int] = field(default_factory=list)
     told_hash: str | None = None
+    told_hashes: dict[str, str] = field(default_factory=dict)
     no_ranges: bool = False
     plain: bool = False
     more: int = 0
@@ -53,6 +56,7 @@ class Hub(ThreadingHTTPServer):
         self.log: list[tuple[str, str, str | None]] = []
         self.tokens: list[str | None] = []
         self.sent: Counter[str] = Counter()
+        self.etag = ""
 
     @property
     def url(self) -> str:
@@ -95,6 +99,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._empty(faults.status)
         if path.startswith("/cdn/"):
             return self._content(path.removeprefix("/cdn/"))
+        if path == "/api/models":
+            owner = parse_qs(urlsplit(self.path).query).get("author", [""])[0]
+            return self._json([{"id": name} for name in self.server.repositories if name.startswith(f"{owner}/")])
         api = re.fullmatch(r"/api/models/([^/]+/[^/]+?)(/refs|/revision/([^/]+)|/tree/([^/]+))?", path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if api:
@@ -124,7 +131,16 @@ class Handler(BaseHTTPRequestHandler):
                     for path, data in repository.files.items()
                 ]
             )
-        self._json({"id": name, "sha": commit, "siblings": [{"rfilename": path} for path in repository.files]})
+        siblings = [
+            {
+                "rfilename": path,
+                "size": len(data),
+                "lfs": {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130},
+            }
+            for path, data in repository.files.items()
+        ]
+        told = {"cardData": repository.card, "gguf": repository.gguf}
+        self._json({"id": name, "sha": commit, "siblings": siblings, **told})
 
     def _resolve(self, name: str, revision: str, path: str) -> None:
         repository = self._repository(name, gate=True)
@@ -136,7 +152,9 @@ class Handler(BaseHTTPRequestHandler):
         if path not in repository.files:
             return self._empty(404, {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"})
         data = repository.files[path]
-        digest = self.server.faults.told_hash or hashlib.sha256(data).hexdigest()
+        digest = (
+            self.server.faults.told_hashes.get(path) or self.server.faults.told_hash or hashlib.sha256(data).hexdigest()
+        )
         head = {"X-Repo-Commit": commit, "X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{digest}"'}
         if self.server.faults.plain:
             head = {}
@@ -145,17 +163,21 @@ class Handler(BaseHTTPRequestHandler):
     def _content(self, path: str) -> None:
         owner, name, file = path.split("/", 2)
         data = self.server.repositories[f"{owner}/{name}"].files[file]
-        start, wanted = 0, self.headers.get("Range")
-        if wanted and not self.server.faults.no_ranges:
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(data) - start + self.server.faults.more))
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        start, end, wanted = 0, len(data), self.headers.get("Range")
+        parts = bool(wanted) and not self.server.faults.no_ranges
+        if wanted and parts:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(len(data), int(last) + 1) if last else len(data)
+        self.send_response(206 if parts else 200)
+        self.send_header("Content-Length", str(end - start + self.server.faults.more))
+        if self.server.etag:
+            self.send_header("ETag", self.server.etag)
+        if parts:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
         self.end_headers()
         if self.command == "HEAD":
             return
-        body = data[start:] + bytes(self.server.faults.more)
+        body = data[start:end] + bytes(self.server.faults.more)
         if self.server.faults.cuts:
             body = body[: self.server.faults.cuts.pop(0)]
             self.close_connection = True

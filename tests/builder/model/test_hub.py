@@ -50,7 +50,12 @@ def test_only_what_is_needed_is_asked(hub: Any) -> None:
     get()
     resolve = f"/org/model/resolve/main/{FILE}"
     pinned = f"/org/model/resolve/{COMMIT}/{FILE}"
-    assert [entry[:2] for entry in hub.log] == [("HEAD", resolve), ("GET", pinned), ("GET", f"/cdn/org/model/{FILE}")]
+    listing = f"/api/models/org/model/tree/{COMMIT}"  # for the licence
+    content = ("GET", f"/cdn/org/model/{FILE}")
+    assert [entry[:2] for entry in hub.log] == [("HEAD", resolve), ("GET", pinned), content, ("GET", listing)]
+    hub.log.clear()
+    get()
+    assert [entry[:2] for entry in hub.log] == [("HEAD", resolve)]
 
 
 def test_a_pinned_commit_in_the_cache_asks_nobody(hub: Any) -> None:
@@ -68,8 +73,8 @@ def test_the_cache_is_that_of_huggingface_hub(hub: Any) -> None:
     assert hf_hub_download("org/model", "sub/other.gguf", revision="v1.0") == str(path)
     assert hub.sent["sub/other.gguf"] == path.stat().st_size
     other = hf_hub_download("org/model", FILE)
-    hub.log.clear()
-    assert str(get()) == other and all(method == "HEAD" for method, _, _ in hub.log)
+    sent = dict(hub.sent)
+    assert str(get()) == other and dict(hub.sent) == sent
 
 
 def test_the_source_tells_where_it_is_from(hub: Any) -> None:
@@ -188,7 +193,7 @@ def test_small_files_are_checked_by_their_git_hash(hub: Any) -> None:
     [
         (
             "hf:org/modle/a.gguf",
-            "there is no repository 'org/modle' on the hub, or it is private: check its name, or log in",
+            "no repository 'org/modle' on the hub, or it is private: did you mean 'org/model'? Else check its name on",
         ),
         ("hf:org/model/small-Q8.gguf", "'org/model' has no file 'small-Q8.gguf': did you mean 'small-Q8_0.gguf'"),
         ("hf:org/model/other.gguf", "did you mean 'sub/other.gguf'"),
@@ -212,7 +217,8 @@ def test_gated_repositories_say_how_to_get_in(hub: Any, monkeypatch: pytest.Monk
         get()
     monkeypatch.setenv("HF_TOKEN", "hf_right")
     assert get().exists()
-    assert hub.tokens[-3:] == ["Bearer hf_right", "Bearer hf_right", None]  # none for the host of the content
+    content = [token for (_, path, _), token in zip(hub.log, hub.tokens, strict=True) if path.startswith("/cdn/")]
+    assert content == [None] and hub.tokens[-1] == "Bearer hf_right"  # none for the host of the content
 
 
 def test_private_repositories_open_with_a_token(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,10 +285,16 @@ def test_offline(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.log.clear()
     assert get() == path
-    with pytest.raises(HubFailure, match="was not downloaded before, and HF_HUB_OFFLINE is set: unset it to download"):
+    with pytest.raises(
+        HubFailure, match="was not downloaded before, and HF_HUB_OFFLINE or --offline forbids asking"
+    ) as e:
         get("hf:org/model/sub/other.gguf")
-    with pytest.raises(HubFailure, match="'hf:org/model' names no file, and HF_HUB_OFFLINE is set: name one, or unset"):
-        get("hf:org/model")
+    assert f"copy the folder 'models--org--model' of the cache there to {constants.HF_HUB_CACHE!r}" in str(e.value)
+    with pytest.raises(HubFailure, match="'hf:org/other' was not downloaded before"):
+        get("hf:org/other")
+    assert (
+        get("hf:org/model") == path and get("hf:org/model:q8_0") == path
+    )  # of what was downloaded, it is the only one
     assert hub.log == []
 
 
@@ -341,6 +353,17 @@ def test_a_damaged_part_in_the_cache_is_found_when_building(
     assert build(request, QUIET).manifest.provenance.file == "q/big-00001-of-00002.gguf"
 
 
+def in_catalogue(monkeypatch: pytest.MonkeyPatch, repository: str, quantization: str, name: str) -> None:
+    """Let the catalogue hold this file alone, as the model `little`."""
+    from mkllm.builder.model import catalog
+
+    file = catalog.File(name, None, True, None, ("x",))
+    entry = catalog.Entry(
+        "little", (), "", "", "chat", repository, None, 1, quantization, None, None, None, None, {quantization: file}
+    )
+    monkeypatch.setattr(catalog, "entries", lambda: (entry,))
+
+
 class TestFitOneFile:
     """Of several quantizations the largest is taken that fits."""
 
@@ -364,10 +387,20 @@ class TestFitOneFile:
         limits = Limits(file=most)
         return build(Request(text, path, None, None, Defaults(), False, limits=limits, fit_one_file=fit), output)
 
-    @pytest.mark.parametrize("text", ["hf:org/sized/m.F16.gguf", "hf:org/sized", "hf:org/sized/m.F16.gguf@main"])
+    @pytest.mark.parametrize(
+        "text",
+        ["hf:org/sized/m.F16.gguf", "hf:org/sized", "hf:org/sized/m.F16.gguf@main", "hf:org/sized:q4_0", "little"],
+    )
     def test_the_largest_that_fits(
-        self, text: str, sized: Any, kit_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self,
+        text: str,
+        sized: Any,
+        kit_cache: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        in_catalogue(monkeypatch, "org/sized", "F16", "m.F16.gguf")
         made = self.build(text, tmp_path / "out", Output())
         assert made.manifest.provenance.file == "m.Q8_0.gguf" and made.beside == ()
         assert made.manifest.provenance.reference == "hf:org/sized/m.Q8_0.gguf" + ("@main" if "@" in text else "")
@@ -379,6 +412,21 @@ class TestFitOneFile:
 
         with pytest.raises(TooLarge, match="the smallest, 'm.Q4_0.gguf', has 1.64 MB; leave out --fit-one-file"):
             self.build("hf:org/sized/m.F16.gguf", tmp_path / "out", most=2_000_000)
+
+    def test_the_licence_needs_room_too(self, sized: Any, kit_cache: Path, tmp_path: Path) -> None:
+        from mkllm.builder.errors import TooLarge
+        from mkllm.builder.placing import MARGIN
+
+        sized.repositories["org/sized"].files["LICENSE"] = b"Be kind.\n" * 50_000
+        size = self.build("hf:org/sized", tmp_path / "out").path.stat().st_size + MARGIN
+        assert self.build("hf:org/sized", tmp_path / "same", most=size).beside == ()
+        with pytest.raises(TooLarge, match="'hf:org/sized' has 3.28 MB and at most 3.* fit into one file"):
+            self.build("hf:org/sized", tmp_path / "other", most=size - 200_000)
+
+    def test_offline(self, sized: Any, kit_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(HubFailure, match="asks the hub.*which HF_HUB_OFFLINE or --offline forbids: leave that"):
+            self.build("hf:org/sized", tmp_path / "out")
 
     def test_a_file_that_is_not_there(self, sized: Any, kit_cache: Path, tmp_path: Path) -> None:
         with pytest.raises(ModelNotFound, match="has no file 'n.F16.gguf': did you mean"):
@@ -405,7 +453,9 @@ class TestFitOneFile:
 
         model = tmp_path / "m.gguf"
         model.write_bytes(gguf_bytes(tensors={"w": ((1024, 1600), 0)}))
-        with pytest.raises(TooLarge, match="has 6.55 MB and at most 3.* fit into one file.*mkllm does not quantize"):
+        with pytest.raises(
+            TooLarge, match="has 6.55 MB and at most 3.* fit into one file.*have --quant make a smaller"
+        ):
             self.build(str(model), tmp_path / "out")
 
     def test_without_a_limit(self, kit_cache: Path, tmp_path: Path, small_gguf: Path) -> None:
@@ -425,3 +475,95 @@ def test_two_processes_download_once(hub: Any) -> None:
     paths = {process.communicate()[0].strip() for process in both}
     assert len(paths) == 1 and Path(paths.pop()).read_bytes() == data
     assert hub.sent["large.gguf"] == len(data)
+
+
+def test_a_quantization_names_a_file(hub: Any, hub_server: Any) -> None:
+    files = {f"m-{kind}.gguf": b"GGUF" + kind.encode() for kind in ("Q4_0", "Q4_K_M", "Q8_0", "f16")}
+    files |= {
+        "mmproj-Q8_0.gguf": b"GGUF",
+        "s/x-IQ2_M-00001-of-00002.gguf": b"GGUF",
+        "s/x-IQ2_M-00002-of-00002.gguf": b"G",
+    }
+    hub.repositories["org/many"] = hub_server.Repository(files)
+    for text, name in {
+        "hf:org/many:Q4_K_M": "m-Q4_K_M.gguf",
+        "hf:org/many:q4": "m-Q4_K_M.gguf",
+        "hf:org/many:q8@v1.0": "m-Q8_0.gguf",
+        "hf:org/many:fp16": "m-f16.gguf",
+        "hf:org/many:iq2_m": "s/x-IQ2_M-00001-of-00002.gguf",
+    }.items():
+        assert fetch(parse(text), QUIET).file == name
+    with pytest.raises(
+        ModelNotFound, match=r"that repository has no file of this quantization; it has Q4_0, Q4_K_M, Q8_0"
+    ):
+        get("hf:org/many:q6_k")
+    hub.repositories["org/many"].files["n-Q8_0.gguf"] = b"GGUF"
+    with pytest.raises(ModelNotFound, match=r"may be any of 2 files: name one \(m-Q8_0.gguf, n-Q8_0.gguf\)"):
+        get("hf:org/many:q8_0")
+    with pytest.raises(ModelNotFound, match="does not name a file on the hub"):
+        parse("hf:org/many:")
+
+
+def test_licences_come_along(hub: Any) -> None:
+    files = hub.repositories["org/model"].files
+    files |= {
+        "LICENSE": b"Be kind.\n",
+        "NOTICE.txt": b"By us.\n",
+        "USE_POLICY.md": b"#",
+        "sub/LICENSE": b"no",
+        "licenses.py": b"",
+    }
+    fetched = fetch(parse(f"hf:org/model/{FILE}"), QUIET)
+    assert {name: path.read_bytes() for name, path in fetched.licences.items()} == {
+        "LICENSE": b"Be kind.\n", "NOTICE.txt": b"By us.\n", "USE_POLICY.md": b"#",
+    }  # fmt: skip
+    hub.log.clear()
+    assert fetch(parse(f"hf:org/model/{FILE}@{COMMIT}"), QUIET).licences == fetched.licences and hub.log == []
+
+
+def test_a_licence_that_cannot_be_fetched_is_said(hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.repositories["org/model"].files["LICENSE"] = b"x" * 100
+    hub.faults.told_hashes["LICENSE"] = "0" * 64
+    fetched = fetch(parse(f"hf:org/model/{FILE}"), Output())
+    assert fetched.path.exists() and fetched.licences == {}
+    assert "note: the licence file of 'org/model' could not be looked for: the download of" in capsys.readouterr().err
+    hub.faults.told_hashes.clear()
+    assert list(fetch(parse(f"hf:org/model/{FILE}"), QUIET).licences) == ["LICENSE"]
+
+
+def test_without_an_answer_about_licences_the_model_is_used(hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    from huggingface_hub import hf_hub_download
+
+    other = hf_hub_download("org/model", FILE)  # by another tool, which fetched no licence
+    hub.faults.unavailable = 10**6
+    assert str(fetch(parse(f"hf:org/model/{FILE}@{COMMIT}"), Output()).path) == other
+    assert "note: the licence file of 'org/model' could not be looked for: the hub at" in capsys.readouterr().err
+
+
+def test_the_licence_is_in_the_artifact(hub: Any, tmp_path: Path, kit_cache: Path) -> None:
+    from mkllm.builder.build import Request, build
+    from mkllm.runtime.artifact.manifest import Defaults
+    from mkllm.runtime.artifact.reader import open_artifact
+    from mkllm.runtime.artifact.verify import verify
+    from mkllm.runtime.commands.licenses import run
+
+    hub.repositories["org/model"].files |= {"LICENSE": b"Be kind.\n", "NOTICE.md": b"By us.\n"}
+    request = Request(f"hf:org/model/{FILE}", tmp_path / "out", None, None, Defaults(), False)
+    build(request, QUIET)
+    with open_artifact(tmp_path / "out") as artifact:
+        assert artifact.read("licenses/model/LICENSE.txt") == b"Be kind.\n"
+        assert artifact.read("licenses/model/NOTICE.md") == b"By us.\n" and list(verify(artifact)) == []
+        names = [member.name for member in artifact.manifest.members[1:]]
+    assert names == sorted(names)
+    assert run(str(tmp_path / "out")) == 0
+
+
+def test_a_short_name_is_fetched_from_the_hub(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_catalogue(monkeypatch, "org/model", "Q8_0", FILE)
+    source = resolve("little-q8", QUIET)
+    assert (source.name, source.origin.reference, source.origin.revision) == ("little", "little-q8", COMMIT)
+    assert (source.origin.source, source.origin.repository, source.origin.file) == ("hf", "org/model", FILE)
+    hub.repositories["org/model"].files["other-Q4_0.gguf"] = hub.repositories["org/model"].files[FILE]
+    assert resolve("little:q4_0", QUIET).origin.file == "other-Q4_0.gguf"  # which the catalogue does not know
+    with pytest.raises(ModelNotFound, match="did you mean 'little'"):
+        resolve("litle", QUIET)

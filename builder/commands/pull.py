@@ -1,0 +1,49 @@
+"""`mkllm pull MODEL`: fetches a model, and nothing else."""
+
+import json
+import os
+
+import click
+
+from mkllm.builder.commands.common import common_options, offline_option, output
+from mkllm.builder.progress import size
+
+
+@click.command()
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print what was fetched as JSON.")
+@offline_option
+@common_options
+def pull(model: str, as_json: bool) -> None:
+    """Fetch MODEL into the cache that `mkllm build` takes it from, and check it.
+
+    MODEL is what `mkllm build` takes. What is on this machine already is not downloaded again.
+    """
+    from mkllm.builder.model import promise
+    from mkllm.builder.model.reference import resolve
+
+    source = resolve(model, output())
+    origin = source.origin
+    if origin.sha256:
+        promise.check({source.path: origin.sha256}, output())
+    promise.check(origin.promised, output())
+    files = sorted(str(path) for path in source.weights.files)
+    if as_json:
+        facts = {
+            "reference": origin.reference,
+            "repository": origin.repository,
+            "revision": origin.revision,
+            "file": origin.file,
+            "sha256": origin.sha256,
+            "size": source.weights.size,
+            "paths": files,
+            "licences": [str(path) for path in source.licences.values()],
+        }
+        click.echo(json.dumps(facts, indent=2))
+        return
+    if not output().quiet:
+        where = f"{origin.repository}@{origin.revision}, " if origin.repository else ""
+        checked = "SHA-256 as promised" if origin.sha256 or origin.promised else "nobody promised a hash"
+        click.echo(f"{model}: {where}{size(source.weights.size)}, {source.model.quantization}, {checked}")
+        for path in files:
+            click.echo(os.path.abspath(path))

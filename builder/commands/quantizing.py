@@ -1,0 +1,54 @@
+"""Options of `mkllm build` about quantizing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from mkllm.builder.quant.choice import Quantizing
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def quantizing_options(function: F) -> F:
+    """Add the options; `quantizing` makes their values into what `Request` holds."""
+    options = [
+        click.option("--quant", metavar="TYPE", help="Quantize the model to this type of llama.cpp's, such as Q4_K_M."),
+        click.option(
+            "--fit",
+            metavar="SIZE|DEVICE",
+            help="Quantize the model to the best type that fits, with caches and buffers: 6GB, or pi5.",
+        ),
+        click.option(
+            "--imatrix",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Quantize by importance: a text such as the model will see, or what llama-imatrix wrote.",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def quantizing(values: dict[str, Any]) -> "Quantizing | None":
+    """What the options say; None: the model stays as it is."""
+    from mkllm.builder.quant.choice import Quantizing
+    from mkllm.builder.quant.fit import NoRoom, parse_room
+    from mkllm.builder.quant.types import UnknownType, parse_type
+
+    quant, fit, imatrix = (values[name] for name in ("quant", "fit", "imatrix"))
+    if quant and fit:
+        raise click.UsageError("--quant names a type and --fit chooses one: give one of them")
+    if imatrix and not quant and not fit:
+        raise click.UsageError("--imatrix is for quantizing: give --quant or --fit too")
+    if not quant and not fit:
+        return None
+    try:
+        return Quantizing(parse_type(quant) if quant else None, parse_room(fit) if fit else None, imatrix)
+    except UnknownType as error:
+        raise click.BadParameter(str(error), param_hint="--quant") from None
+    except NoRoom as error:
+        raise click.BadParameter(str(error), param_hint="--fit") from None

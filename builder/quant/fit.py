@@ -1,0 +1,89 @@
+"""The best type of a model that fits into so much memory, beside its caches and buffers; pure but for the sizes."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mkllm.builder.devices import UnknownDevice, find_device
+from mkllm.builder.errors import TooSmall
+from mkllm.builder.progress import size
+from mkllm.builder.quant.quantize import Plan
+from mkllm.runtime.artifact import footprint
+from mkllm.runtime.artifact.footprint import F16, PROGRAMS
+from mkllm.runtime.artifact.manifest import Model
+
+CONTEXT = 4096  # tokens, where nobody says
+SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?) ?(?P<unit>[kMGT]?i?)B?", re.IGNORECASE)
+UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+BINARY = {"KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30, "TI": 1 << 40}
+
+
+class NoRoom(ValueError):
+    """What was given is neither a size nor a device."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """`bytes` for a model in memory, of `name`; `context` tokens it is to have, None: nobody says."""
+
+    name: str
+    bytes: int
+    context: int | None = None
+    cache_type: str | None = None
+
+
+def parse_room(text: str) -> Room:
+    """`6GB` (10^9 bytes), `6GiB`, or a device such as `pi5`. Raises NoRoom."""
+    if match := SIZE.fullmatch(text.strip()):
+        unit = match["unit"].upper()
+        count = int(float(match["number"]) * {**UNITS, **BINARY}[unit]) if unit != "I" else 0
+        if count > 0 and unit:
+            return Room(size(count), count)
+    try:
+        device = find_device(text.strip())
+    except UnknownDevice as error:
+        raise NoRoom(f"{text!r} is neither a size such as 6GB nor a device: {error}") from None
+    return Room(device.sentence, device.memory - device.system, device.context, device.cache_type)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen version: None: the model as it is. `reason` says why in words."""
+
+    plan: Plan | None
+    reason: str
+
+
+def choose(room: Room, model: Model, weights: int, plans: Sequence[Plan], context: int | None) -> Choice:
+    """The first that fits of the model as it is, with `weights` bytes, and `plans`, which are the best first.
+
+    `context` is what the maker asked for. Raises TooSmall.
+    """
+    tokens = context or min(room.context or CONTEXT, model.context)
+    beside = _beside(model, tokens, room.cache_type)
+    versions = [(model.quantization, weights, None), *((plan.type.name, plan.size, plan) for plan in plans)]
+    larger: str | None = None
+    for name, count, plan in versions:
+        if count + beside <= room.bytes:
+            return Choice(plan, _reason(room, name, count, beside, tokens, larger))
+        larger = f"{name} would take {size(count + beside)}"
+    name, count, _ = min(versions, key=lambda version: version[1])
+    raise TooSmall(
+        f"no version of the model fits {room.name}: {name}, the smallest, takes {size(count + beside)} ({size(count)} "
+        f"weights, {size(beside)} caches, buffers and programs at {tokens} tokens of context), {size(room.bytes)} are "
+        "there: choose a smaller model, or a shorter --ctx-size"
+    )
+
+
+def _beside(model: Model, tokens: int, cache_type: str | None) -> int:
+    kind = cache_type if cache_type and model.memory.cache_quantized else F16
+    caches = footprint.caches(model.memory, tokens, (kind, kind))
+    return PROGRAMS + caches + footprint.buffers(model.memory, tokens)
+
+
+def _reason(room: Room, name: str, count: int, beside: int, tokens: int, larger: str | None) -> str:
+    needed = (
+        f"{size(count)} weights and {size(beside)} caches, buffers and programs at {tokens} tokens of context are "
+        f"{size(count + beside)} of the {size(room.bytes)} that there are"
+    )
+    return f"{name} is the best that fits {room.name}: {needed}" + (f"; {larger}" if larger else "")

@@ -1,0 +1,148 @@
+"""A store of Ollama's: found, read, and named in sentences when something is missing."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mkllm.builder.errors import ModelNotFound, UnusableModel, WrongHash
+from mkllm.builder.model import ollama
+from mkllm.builder.model.reference import resolve
+from mkllm.builder.progress import Output
+
+QUIET = Output(True)
+LAYER = "application/vnd.ollama.image."
+
+
+class Store:
+    """Writes a store as Ollama lays it out."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def blob(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.root / "blobs" / f"sha256-{digest}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return f"sha256:{digest}"
+
+    def model(self, place: str, *layers: tuple[str, bytes]) -> Path:
+        path = self.root / "manifests" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        told = [{"mediaType": LAYER + kind, "digest": self.blob(data), "size": len(data)} for kind, data in layers]
+        path.write_text(json.dumps({"schemaVersion": 2, "config": {}, "layers": told}))
+        return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_gguf: Path) -> Store:
+    """A store with `small:latest`, `small:q8` and `me/other:1b`, which OLLAMA_MODELS names."""
+    made = Store(tmp_path / "ollama")
+    data = small_gguf.read_bytes()
+    library = "registry.ollama.ai/library/small"
+    made.model(
+        f"{library}/latest", ("model", data), ("license", b"MIT\n"), ("license", b"Apache\n"), ("template", b"{{ }}")
+    )
+    made.model(f"{library}/q8", ("model", data))
+    made.model("registry.ollama.ai/me/other/1b", ("model", data))
+    made.model("example.org/them/third/latest", ("model", data))
+    monkeypatch.setenv("OLLAMA_MODELS", str(made.root))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(ollama, "SERVICE", ())
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("ollama:small", "small"),
+        ("ollama:small:latest", "small"),
+        ("ollama:small:q8", "small-q8"),
+        ("ollama:me/other:1b", "me-other-1b"),
+        ("ollama:example.org/them/third", "example.org-them-third"),
+    ],
+)
+def test_models_are_found_by_the_names_that_ollama_gives(text: str, name: str, store: Store, small_gguf: Path) -> None:
+    source = resolve(text, QUIET)
+    assert source.name == name and source.path.read_bytes() == small_gguf.read_bytes()
+    assert (source.origin.source, source.origin.reference) == ("ollama", text)
+    assert source.origin.sha256 == hashlib.sha256(small_gguf.read_bytes()).hexdigest()
+
+
+def test_licences_come_along(store: Store) -> None:
+    licences = resolve("ollama:small", QUIET).licences
+    assert {name: path.read_bytes() for name, path in licences.items()} == {
+        "licenses/model/LICENSE.txt": b"MIT\n",
+        "licenses/model/LICENSE-1.txt": b"Apache\n",
+    }
+
+
+def test_a_damaged_blob_is_refused(store: Store, tmp_path: Path, kit_cache: Path) -> None:
+    from mkllm.builder.build import Request, build
+    from mkllm.runtime.artifact.manifest import Defaults
+
+    blob = resolve("ollama:small", QUIET).path
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)
+    with pytest.raises(WrongHash):
+        build(Request("ollama:small", tmp_path / "out", None, None, Defaults(), False), QUIET)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "ollama:smal",
+            "no model 'ollama:smal' in Ollama's store: did you mean 'ollama:small:q8' or 'ollama:small:latest'",
+        ),
+        ("ollama:small:q4", "did you mean 'ollama:small:q8' or "),
+        ("ollama:", "'ollama:' does not name a model of Ollama: write ollama:name or ollama:name:tag"),
+        ("ollama:../x", "does not name a model of Ollama"),
+        ("ollama:small:", "does not name a model of Ollama"),
+    ],
+)
+def test_names_that_are_wrong(text: str, why: str, store: Store) -> None:
+    with pytest.raises(ModelNotFound, match=why):
+        resolve(text, QUIET)
+
+
+def test_without_a_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", "/nowhere")
+    with pytest.raises(
+        ModelNotFound, match=r"this machine has no store of Ollama \(looked in '/nowhere', .*set OLLAMA_M"
+    ):
+        resolve("ollama:small", QUIET)
+    assert list(ollama.models()) == []
+
+
+def test_models_that_cannot_be_used(store: Store, small_gguf: Path) -> None:
+    data = small_gguf.read_bytes()
+    library = "registry.ollama.ai/library"
+    store.model(f"{library}/cloud/latest", ("license", b"x"))
+    store.model(f"{library}/tuned/latest", ("model", data), ("adapter", b"x"))
+    store.model(f"{library}/twice/latest", ("model", data), ("model", data + b"x"))
+    store.model(f"{library}/broken/latest", ("model", data)).write_text("[]")
+    store.model(f"{library}/gone/latest", ("model", b"gone"))
+    (store.root / "blobs" / store.blob(b"gone").replace(":", "-")).unlink()
+    for name, why in {
+        "cloud": "has no weights in Ollama's store",
+        "tuned": "is a model and an adapter, which this version does not put together",
+        "twice": "has 2 files of weights",
+        "broken": "is no manifest of Ollama's",
+        "gone": "is missing; pull it again with Ollama",
+    }.items():
+        with pytest.raises(UnusableModel, match=why):
+            resolve(f"ollama:{name}", QUIET)
+    assert [model.name for model in ollama.models() if "tuned" not in model.name] == [
+        "example.org/them/third:latest", "small:latest", "small:q8", "me/other:1b",
+    ]  # fmt: skip
+
+
+def test_a_user_that_has_no_home(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert resolve("ollama:small", QUIET).name == "small"
