@@ -78,7 +78,7 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
 class Survey:
     """An artifact on this machine before anything is started: all that the plan of a start depends on.
 
-    `kernel` is the one that was asked for by name.
+    `kernel` is the one that was asked for by name, `proven` one that has computed this model here before.
     """
 
     artifact: Artifact
@@ -90,12 +90,14 @@ class Survey:
     settled: Settled
     plans: Plans
     ranking: Ranking
+    proven: str | None = None
 
     def plan(self, log: Log) -> Plan:
         """How the engine is started: as was measured here before, or will be before the start, or as it is ranked."""
         choices = self.ranking.choices
         known = self.recalled() if self.options.tune == "quick" else None
-        order = self.order(tuned(choices, self.settled, known or untuned(choices, self.settled)))
+        ready = replace(self, proven=known.settings.kernel) if known else self
+        order = ready.order(tuned(choices, self.settled, known or untuned(choices, self.settled)))
         order.arguments(order.choices[0])  # raises for what can be seen to be wrong before any start
         return Plan(
             order=order,
@@ -137,7 +139,8 @@ class Survey:
 
     def words(self, settings: Settings) -> Sequence[str]:
         """The engine's arguments."""
-        return arguments(self.artifact.manifest, self.options, self.fit, settings)
+        proven = settings.kernel == self.proven
+        return arguments(self.artifact.manifest, self.options, self.fit, settings, proven)
 
     @property
     def _has_two(self) -> bool:

@@ -15,7 +15,6 @@ from mkllm.runtime.artifact.manifest import WEIGHTS, Device, Manifest
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.hardware.fit import PROMPTS, Asked, Fit
 from mkllm.runtime.hardware.settings import Effort, Settings, Settled
-from mkllm.runtime.hardware.variants import GPUS
 
 # The names of requests (and of the manifest) that are not the long option's with other dashes.
 SAMPLING_OPTIONS = {"temperature": "--temp", "typical_p": "--typical", "n_predict": "--predict"}
@@ -83,8 +82,13 @@ class EngineOptions:
     device: Device | None = None
 
 
-def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, settings: Settings) -> tuple[str, ...]:
-    """All words after the program's name but the address. Raises WrongArgument for one that is not theirs to give."""
+def arguments(
+    manifest: Manifest, options: EngineOptions, fit: Fit, settings: Settings, proven: bool = False
+) -> tuple[str, ...]:
+    """All words after the program's name but the address. Raises WrongArgument for one that is not theirs to give.
+
+    `proven`: this kernel has computed this model here before, so it need not do so once more before it is ready.
+    """
     words = ["serve", "-m", EMBEDDED + WEIGHTS, "--alias", options.alias or manifest.name]
     words += ["--ctx-size", str(fit.context), "--no-ui", "--offline", "--fit", "off", *_tuned(settings, fit)]
     given = _given(manifest, options)
@@ -92,8 +96,8 @@ def arguments(manifest: Manifest, options: EngineOptions, fit: Fit, settings: Se
         # Told how many requests to serve at once, the engine would give each only its part of the context.
         words.append("--kv-unified")
     words += _fitted(fit)
-    if options.brief or settings.kernel not in GPUS:
-        words.append("--no-warmup")  # drivers have to get ready; a CPU would only answer a request that nobody made
+    if options.brief or proven:
+        words.append("--no-warmup")
     words += _sampling({**manifest.defaults.sampling, **options.sampling})
     words += _page(manifest.defaults.system_prompt)
     _expect_files(given)

@@ -188,7 +188,9 @@ def test_the_environment_tells_the_compiler_nothing(monkeypatch: pytest.MonkeyPa
 
 def test_only_this_module_may_need_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needing = Elf(X86_64, 4096, ("libc.so.6", "libggml-base.so", cuda.DRIVER), frozenset({"GLIBC_2.17"}), None, None)
-    monkeypatch.setattr("mkllm.builder.kit.promise.read_elf", lambda path: needing)
+    monkeypatch.setattr("mkllm.builder.kit.promise.parse", lambda name, data: needing)
+    for name in (cuda.MODULE, "libggml-cpu-x64.so"):
+        (tmp_path / name).touch()
     require(LINUX, tmp_path / cuda.MODULE, cuda.LINKED)
     with pytest.raises(ToolFailed, match="needs libcuda.so.1, which not every machine has"):
         require(LINUX, tmp_path / "libggml-cpu-x64.so", {"libggml-base.so"})
@@ -197,6 +199,8 @@ def test_only_this_module_may_need_the_driver(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("library", ["libcublas.so.13", "libcudart.so.13", "libstdc++.so.6"])
 def test_what_a_machine_need_not_have(library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needing = Elf(X86_64, 4096, ("libc.so.6", cuda.DRIVER, library), frozenset({"GLIBC_2.17"}), None, None)
-    monkeypatch.setattr("mkllm.builder.kit.promise.read_elf", lambda path: needing)
+    monkeypatch.setattr("mkllm.builder.kit.promise.parse", lambda name, data: needing)
+    for name in (cuda.MODULE, "libggml-cpu-x64.so"):
+        (tmp_path / name).touch()
     with pytest.raises(ToolFailed, match=f"needs {library}".replace("+", r"\+")):
         require(LINUX, tmp_path / cuda.MODULE, cuda.LINKED)

@@ -130,7 +130,9 @@ def test_disk_full(sdist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_only_this_module_may_need_the_loader_of_vulkan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needing = Elf(X86_64, 4096, ("libc.so.6", "libggml-base.so", vulkan.LOADER), frozenset({"GLIBC_2.17"}), None, None)
-    monkeypatch.setattr("mkllm.builder.kit.promise.read_elf", lambda path: needing)
+    monkeypatch.setattr("mkllm.builder.kit.promise.parse", lambda name, data: needing)
+    for name in (vulkan.MODULE, "libggml-cpu-x64.so"):
+        (tmp_path / name).touch()
     require(LINUX, tmp_path / vulkan.MODULE, vulkan.LINKED)
     with pytest.raises(ToolFailed, match="needs libvulkan.so.1, which not every machine has"):
         require(LINUX, tmp_path / "libggml-cpu-x64.so", {"libggml-base.so"})

@@ -74,10 +74,10 @@ def test_asked_values_replace_defaults(manifest):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "brief", "warm"), [("cpu-x64", False, False), ("vulkan", False, True), ("vulkan", True, False)]
+    ("brief", "proven", "warm"), [(False, False, True), (False, True, False), (True, False, False)]
 )
-def test_drivers_are_warmed_up_and_processors_are_not(manifest, kernel, brief, warm):
-    words = arguments(manifest, EngineOptions(brief=brief), FIT, Settings(kernel, 4, 4))
+def test_what_has_not_computed_here_yet_does_so_before_it_is_ready(manifest, brief, proven, warm):
+    words = arguments(manifest, EngineOptions(brief=brief), FIT, FOUR, proven)
     assert ("--no-warmup" not in words) is warm
 
 
