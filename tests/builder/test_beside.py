@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from mkllm.runtime.artifact.manifest import HEADER, WEIGHTS, Defaults
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.artifact.verify import verify
 
+from .kit.windows_samples import program
+
 QUIET = Output(True)
 ALWAYS = Limits("always")
 Build = Callable[..., Made]
@@ -46,9 +48,11 @@ def build(small_kit: Kit, small_gguf: Path, tmp_path: Path) -> Build:
 
 
 @pytest.fixture
-def windows_kit(small_kit: Kit) -> Kit:
-    """The same kit, said to be for Windows."""
-    return replace(small_kit, target="windows-x86_64")
+def windows_kit(small_kit_with: Callable[[Mapping[str, bytes]], Kit], tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    """The same kit with a program for Windows."""
+    made = small_kit_with({"bootloader": program(["kernel32.dll"])}).path
+    place = made.rename(tmp_path_factory.mktemp("windows") / "kit")
+    return replace(Kit.read(place), target="windows-x86_64")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import zipfile
@@ -25,17 +24,17 @@ from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.artifact.verify import verify
 from mkllm.runtime.errors import NotAnArtifact
 
+from .kit.windows_samples import program
+
 QUIET = Output(True)
 SIGNER = f"{sys.executable} {Path(__file__).with_name('signer.py')}"
 START = 128
 CHECKSUM, ENTRY = START + 24 + 64, START + 24 + 112 + 32
 
 
-def portable_executable(length: int = 5000) -> bytes:
-    """The header of a PE32+ file with a checksum, and then something."""
-    data = bytearray(os.urandom(1) * length)
-    data[:START] = b"MZ" + bytes(58) + struct.pack("<I", START) + bytes(START - 64)
-    data[START : START + 24 + 240] = b"PE\0\0" + bytes(20) + struct.pack("<H", 0x20B) + bytes(238)
+def portable_executable() -> bytes:
+    """A program for Windows with a checksum."""
+    data = bytearray(program(["kernel32.dll"]))
     data[CHECKSUM : CHECKSUM + 4] = b"\x01\x02\x03\x04"
     return bytes(data)
 
