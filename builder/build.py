@@ -76,7 +76,7 @@ def build(request: Request, output: Output) -> Made:
         output.note(f"note: {str(request.path)!r} will be for {system}, as its name says")
     shown_on_windows.icon_for(system, request.icon)
     kit = _kit(system, request, output)
-    packing = prepacking(kit, request.prepack) if request.prepack else None
+    packing = prepacking(kit, request.prepack) if request.prepack is not None else None
     source = _resolve(request, [kit], output)
     path = request.path or Path(source.name)
     check_path(path, request.force)
@@ -134,6 +134,8 @@ def _resolve(request: Request, kits: Sequence[Kit], output: Output) -> Source:
     if request.quantizing:
         here = next((kit for kit in kits if kit.runs_here), kits[0])
         source = resolve(request.model, output)
+        if request.path:
+            check_source(request.path, source.weights)  # later it is the quantized ones that are looked at
         return choice.apply(here, source, request.quantizing, request.defaults.context, output)
     if not request.fit_one_file:
         return resolve(request.model, output)

@@ -40,14 +40,16 @@ def quantizing(values: dict[str, Any]) -> "Quantizing | None":
     from mkllm.builder.quant.types import UnknownType, parse_type
 
     quant, fit, imatrix = (values[name] for name in ("quant", "fit", "imatrix"))
-    if quant and fit:
+    if quant is not None and fit is not None:
         raise click.UsageError("--quant names a type and --fit chooses one: give one of them")
-    if imatrix and not quant and not fit:
+    if imatrix and quant is None and fit is None:
         raise click.UsageError("--imatrix is for quantizing: give --quant or --fit too")
-    if not quant and not fit:
+    if quant is None and fit is None:
         return None
     try:
-        return Quantizing(parse_type(quant) if quant else None, parse_room(fit) if fit else None, imatrix)
+        return Quantizing(
+            None if quant is None else parse_type(quant), None if fit is None else parse_room(fit), imatrix
+        )
     except UnknownType as error:
         raise click.BadParameter(str(error), param_hint="--quant") from None
     except NoRoom as error:

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from mkllm.builder import cache
 from mkllm.builder.errors import HubFailure, ModelNotFound
-from mkllm.builder.model.download import Remote, attempt, check_space, download
+from mkllm.builder.model.download import SUFFIX, Remote, attempt, check_space, download
 from mkllm.builder.model.hub_reference import MAIN, Reference
 from mkllm.builder.model.offline import is_offline
 from mkllm.builder.model.passing import Passing
@@ -74,7 +74,7 @@ def fetch(text: str, output: Output) -> Fetched:
 def _fetch_one(address: str, first: str, name: str, digest: str, output: Output) -> Path:
     key = hashlib.sha256(address.replace(quote(name), quote(first)).encode()).hexdigest()[:16]
     place = cache.folder(f"addresses/{key}") / name
-    record = place.with_name(f"{name}.json")
+    record, begun = place.with_name(f"{name}.json"), place.with_name(f"{name}.begun.json")
     if is_offline():
         if place.exists():
             return place
@@ -86,9 +86,12 @@ def _fetch_one(address: str, first: str, name: str, digest: str, output: Output)
     if place.exists() and _recorded(record) == told:
         return place
     place.unlink(missing_ok=True)
+    if _recorded(begun) != told:  # what was downloaded in part before is of another file
+        place.with_name(name + SUFFIX).unlink(missing_ok=True)
     remote = Remote(name, told["size"], digest, lambda start, end=None: _stream(address, start, end))
     try:
         check_space([remote], place.parent, name)
+        begun.write_text(json.dumps(told))
         download(remote, place, output)
         record.write_text(json.dumps(told))
     except OSError as error:

@@ -101,12 +101,17 @@ def _service(place: Installation, artifact: Artifact, words: Words, keys: tuple[
         words=words.words,
         host=host,
         port=port,
-        files=words.files,
+        files=(*words.files, *_beside(artifact)),
         keys=kept if keys else None,
         gpu=has_gpu_backend(artifact),
         groups=[name for name in GROUPS if _has_group(name)],
         user=user,
     )
+
+
+def _beside(artifact: Artifact) -> tuple[str, ...]:
+    """Weights that do not lie in the program. Raises WeightsUnusable."""
+    return tuple(os.path.realpath(stretch.path) for stretch in artifact.model() if artifact.manifest.beside)
 
 
 def _expect_root(manager: Manager) -> None:

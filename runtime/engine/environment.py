@@ -9,7 +9,9 @@ FREEZING = ("_PYI_", "_MEI", "PYINSTALLER_")
 STEERING = ("LLAMA_", "MKLLM_", "AIP_", "PYTHON")
 # A defect that ggml finds shall end it at once: else it has a debugger look at it, if there is one, and waits for that.
 FIXED = {"GGML_NO_BACKTRACE": "1"}
-STEERING_NAMES = frozenset({"GGML_BACKEND_PATH", "HF_TOKEN", "LD_LIBRARY_PATH", "LD_LIBRARY_PATH_ORIG"})
+STEERING_NAMES = frozenset(
+    {"GGML_BACKEND_PATH", "HF_TOKEN", "LD_LIBRARY_PATH", "LD_LIBRARY_PATH_ORIG", "NOTIFY_SOCKET"}
+)
 
 
 def cleaned(environment: Mapping[str, str], frozen_home: str | None) -> dict[str, str]:

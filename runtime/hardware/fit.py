@@ -16,7 +16,7 @@ from mkllm.runtime.progress import size
 SHORTEST = 2048
 STEP = 256  # the engine's own, too
 SHARE = 0.25
-# The engine fills the cache with zeros before it is ready: a larger one would cost memory and seconds at every start.
+# A longer one is for whoever asks for it: it would take this much from what else runs here, once it is full.
 MOST_BYTES = 1 << 30
 BATCHES = (BATCH, 256, 128, 64)
 PROMPTS = 8 << 30  # the engine's own limit for prompts that it remembers

@@ -12,7 +12,7 @@ TEMPORARY = ("/tmp/", "/var/tmp/")
 LOOPBACK = ("localhost", "127.", "::1", "[::1]")
 PRIVILEGED = 1024
 # Exit codes (spec/errors.md) after which another start would end in the same way.
-HOPELESS = "2 13 30 45 70 72"
+HOPELESS = "2 13 30 33 45 70 71 72"
 
 # What keeps every service of this program from what it never needs.
 CONFINED = """\

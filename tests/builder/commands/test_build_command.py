@@ -307,6 +307,19 @@ def test_devices_that_are_none_and_all_that_are(mkllm: Run) -> None:
     assert {"pi4-8gb", "generic-1gb"} < {device["name"] for device in every}
 
 
+@pytest.mark.parametrize("words", [(), ("--quant", "Q4_0"), ("--fit", "1GB")])
+def test_the_model_itself_is_never_overwritten(mkllm: Run, folder: Path, words: tuple[str, ...]) -> None:
+    before = (folder / "model.gguf").read_bytes()
+    refused(mkllm("build", "model.gguf", "-o", "model.gguf", "--force", *words), 12, "'model.gguf' is the model itself")
+    assert (folder / "model.gguf").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--quant", "--fit", "--prepack"])
+def test_an_empty_word_is_not_taken_for_none(mkllm: Run, option: str) -> None:
+    done = mkllm("build", "model.gguf", "-o", "out", option, "")
+    assert done.returncode == 2 and option in done.stderr
+
+
 def test_targets_by_name_and_of_later_versions(mkllm: Run) -> None:
     done = mkllm("build", "model.gguf", "-o", "out.exe")
     note, sentence = done.stderr.splitlines()

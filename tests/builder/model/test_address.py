@@ -1,6 +1,7 @@
 """Models at a web address: kept, checked against a hash that the user gives, and asked for again when they change."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def test_a_cut_connection_is_resumed(url: str, hub: Any, small_gguf: Path) -> No
     hub.faults.cuts = [1000]
     assert resolve(url, QUIET).path.read_bytes() == small_gguf.read_bytes()
     assert ("GET", f"/cdn/org/model/{FILE}", "bytes=1000-") in hub.log
+
+
+def test_what_is_left_of_another_file_is_not_gone_on_with(url: str, hub: Any, gguf_bytes: Any) -> None:
+    resolve(url, QUIET)
+    [kept] = Path(os.environ["MKLLM_CACHE"]).rglob(FILE)
+    kept.rename(kept.with_name(FILE + ".mkllm-incomplete")).write_bytes(b"the beginning of another")
+    hub.repositories["org/model"].files[FILE] = data = gguf_bytes(seed=5)
+    hub.etag = '"2"'
+    assert resolve(url, QUIET).path.read_bytes() == data
 
 
 @pytest.mark.parametrize(
