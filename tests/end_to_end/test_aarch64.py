@@ -174,6 +174,7 @@ def test_a_system_without_its_c_library_is_told(emulator: Emulator, artifact: Pa
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.xfail(strict=True, reason="it dies by SIGSEGV under QEMU; nobody knows yet whether on a real machine too")
 def test_the_loader_may_be_asked_to_run_it(emulator: Emulator, artifact: Path, root: Path) -> None:
     """As some launchers do; then it has done its work when the file's first code runs."""
     done = emulator.run("cortex-a76", root / "lib" / "ld-linux-aarch64.so.1", artifact, "--version")
