@@ -40,7 +40,7 @@ class Draft:
         """What lies at `path` now is the draft: another program may have put a new file there."""
         os.close(self.descriptor)
         self.descriptor = -1
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        self.descriptor = os.open(self.path, os.O_RDWR)
         _lock(self.descriptor)
 
 

@@ -51,7 +51,7 @@ Ask = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="session")
 def cuda_demo(mkllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo artifact with the CUDA backend, of a kit beside the one in use, out of the same parts."""
-    part = cuda.part(fetch(sdist("llama-cpp-python")), TURING)
+    part = cuda.part(TARGETS["linux-x86_64"], fetch(sdist("llama-cpp-python")), TURING)
     if not (is_built(part) or "MKLLM_TEST_CUDA" in os.environ):
         pytest.skip("the CUDA backend is not in the cache: `nox -s cuda` compiles it")
     own = tmp_path_factory.mktemp("cuda")
