@@ -55,8 +55,9 @@ def draft(target: Path) -> Iterator[Draft]:
     is_ours = False
     try:
         remove_stale(target)
-        new.descriptor = files.create(new.path)
-        is_ours = True
+        with files.undisturbed():  # a file that is there is one that is removed
+            new.descriptor = files.create(new.path)
+            is_ours = True
         _lock(new.descriptor)
         yield new
     except OSError as error:
