@@ -72,7 +72,8 @@ def end_to_end(session: nox.Session) -> None:
     other systems in roots of their own, and the Vulkan backend, which its test builds where there is what it takes."""
     install(session, *TESTS, *CLIENTS)
     session.run("mkllm", "kit", "build", env=CACHE)
-    session.run("pytest", "tests/end_to_end", "--ignore=tests/end_to_end/test_aarch64.py", *session.posargs, env=CACHE)
+    others = [f"--ignore=tests/end_to_end/test_{name}.py" for name in ("aarch64", "windows")]
+    session.run("pytest", "tests/end_to_end", *others, *session.posargs, env=CACHE)
 
 
 @nox.session
@@ -82,6 +83,15 @@ def aarch64(session: nox.Session) -> None:
     session.run("mkllm", "kit", "build", env=CACHE)
     session.run("mkllm", "kit", "build", "--target", "linux-aarch64", env=CACHE)
     session.run("pytest", "tests/end_to_end/test_aarch64.py", *session.posargs, env=CACHE)
+
+
+@nox.session
+def windows(session: nox.Session) -> None:
+    """The kit for windows-x86_64, built here, and its artifacts on Windows, which wine plays."""
+    install(session, *TESTS, *CLIENTS)
+    session.run("mkllm", "kit", "build", env=CACHE)
+    session.run("mkllm", "kit", "build", "--target", "windows-x86_64", env=CACHE)
+    session.run("pytest", "tests/end_to_end/test_windows.py", *session.posargs, env=CACHE)
 
 
 @nox.session

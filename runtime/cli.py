@@ -193,6 +193,16 @@ def bench_command(**given: Any) -> int:
     return bench.run(*options.bench_options(given))
 
 
+@program.command("inspect")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest.")
+@debug
+def inspect_command(as_json: bool) -> int:
+    """Show what this file holds: model, defaults, kit, kernels, members."""
+    from mkllm.runtime.commands import inspect
+
+    return inspect.run(own_file(), as_json)
+
+
 @program.command("verify")
 @debug
 def verify_command() -> int:

@@ -24,16 +24,17 @@ def resolve(target: Target, choice: str, flags: frozenset[str] | None = None) ->
     """`all`; or `host`: the best variant for `flags` (this machine's when None) and the one that runs everywhere; or
     names with commas between, to which that one is added.
 
-    Sorted. Raises NoKit for another choice, and for `host` where the target is not this machine's system.
+    Sorted. Raises NoKit for another choice, and for `host` where the target has other processors than this machine.
     """
     known = all_variants(target.machine)
     everywhere = baseline(target.machine)
     if choice == "all":
         return tuple(sorted(known))
     if choice == "host":
-        if target != targets.host():
+        here = targets.host()
+        if here is None or here.machine != target.machine:
             raise NoKit(
-                f"'host' names the variants of this machine, which is none for {target.name!r}: choose 'all', or name "
+                f"'host' names the variants of this machine, whose processor is none for {target.name!r}: choose 'all', or name "
                 f"some of {', '.join(known)}"
             )
         return tuple(sorted({best(host_flags() if flags is None else flags, target.machine), everywhere}))

@@ -4,6 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
+LOADER = "/lib64/ld-linux-x86-64.so.2"
+
 
 def run(demo: Path, *args: str, text: str = "", status: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([demo, *args], capture_output=True, text=True, input=text, timeout=60)
@@ -14,6 +16,13 @@ def run(demo: Path, *args: str, text: str = "", status: int = 0) -> subprocess.C
 def test_an_answer_and_nothing_else(demo: Path) -> None:
     answer = run(demo, "-p", "How do I build an executable from a GGUF?", "--temperature", "0").stdout
     assert "mkllm build" in answer and answer.endswith("\n") and answer.count("\n") <= 3
+
+
+def test_the_loader_may_be_asked_to_run_it(demo: Path) -> None:
+    """As some launchers do; /proc/self/exe is the loader then."""
+    asked = ["-p", "What is mkllm?", "--temperature", "0"]
+    done = subprocess.run([LOADER, demo, *asked], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    assert (done.returncode, done.stdout) == (0, run(demo, *asked).stdout), done.stderr
 
 
 def test_json_for_programs(demo: Path) -> None:

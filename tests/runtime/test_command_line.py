@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from mkllm.runtime import cli, options
+from mkllm.runtime.artifact.reader import open_artifact
 
 
 def test_help_shows_every_command_and_option(fake_artifact, run):
@@ -21,6 +22,7 @@ def test_help_shows_every_command_and_option(fake_artifact, run):
         "info",
         "doctor",
         "bench",
+        "inspect",
         "verify",
         "extract",
         "licenses",
@@ -32,7 +34,7 @@ def test_help_shows_every_command_and_option(fake_artifact, run):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "info", "doctor", "bench", "verify", "extract", "licenses"])
+@pytest.mark.parametrize("command", ["serve", "chat", "info", "doctor", "bench", "inspect", "verify", "extract", "licenses"])
 def test_every_command_has_help(fake_artifact, run, command):
     done = run(fake_artifact, command, "--help")
     assert done.returncode == 0 and done.stdout.startswith(f"Usage: fake {command}")
@@ -100,6 +102,16 @@ def test_info_for_programs(fake_artifact, run, played):
     assert facts["kernels"][0] == {"name": "cpu-haswell", "reason": "AVX2; best of 4"}
     assert facts["model"]["context"] == facts["fit"]["context"] == 4096
     assert {kernel["name"] for kernel in facts["rejected"]} == {"cpu-zen4"}
+
+
+def test_inspect(build_fake, run, tmp_path):
+    path = build_fake(tmp_path / "fake")
+    told = json.loads(run(path, "inspect", "--json").stdout)
+    with open_artifact(path) as artifact:
+        assert told["size"] == artifact.size and told["manifest"] == json.loads(artifact.manifest.to_bytes())
+        names = [member.name for member in artifact.manifest.members]
+    lines = run(path, "inspect").stdout.splitlines()
+    assert lines[0].startswith("file  ") and [line.split("  ")[0] for line in lines[-len(names) :]] == names
 
 
 def test_verify(build_fake, run, tmp_path):

@@ -6,7 +6,6 @@ import pytest
 
 from mkllm.runtime.errors import NotAnArtifact
 from mkllm.runtime.own_file import own_file, own_name
-from mkllm.runtime.platform.posix.own import RUNNING
 
 
 def test_in_development_it_is_named(monkeypatch):
@@ -20,17 +19,29 @@ def test_in_development_without_a_name(monkeypatch):
         own_file()
 
 
-def test_frozen_it_is_the_running_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "frozen", True, raising=False)
+@pytest.fixture
+def running(monkeypatch, tmp_path):
+    """The frozen program's file, which its entry has open; the number of the descriptor."""
+    path = tmp_path / "demo"
+    path.write_text("a program")
+    with path.open() as file:
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+        monkeypatch.setattr(sys, "executable", str(path))
+        monkeypatch.setenv("MKLLM_FILE_FD", str(file.fileno()))
+        yield file.fileno()
+
+
+def test_frozen_it_is_the_running_file(running, monkeypatch):
     monkeypatch.setenv("MKLLM_ARTIFACT", "/some/demo")
     assert own_name() == sys.executable.rpartition("/")[2]
     assert own_file() == sys.executable
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_frozen_and_replaced_meanwhile(monkeypatch, tmp_path, there):
+def test_frozen_and_replaced_meanwhile(running, tmp_path, there):
+    (tmp_path / "demo").unlink()
     if there:
         (tmp_path / "demo").write_text("another file")
-    monkeypatch.setattr(sys, "frozen", True, raising=False)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "demo"))
-    assert own_file() == RUNNING
+    assert own_file() == f"/proc/self/fd/{running}"
+    with open(own_file()) as file:
+        assert file.read() == "a program"

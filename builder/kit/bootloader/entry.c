@@ -101,6 +101,7 @@ static void hand_over(const struct file *file, const struct home *home)
     set("_PYI_PARENT_PROCESS_LEVEL", "0"); /* as its child, extracted for: the main process */
     set("_PYI_APPLICATION_HOME_DIR", "%s", home->path);
     set("MKLLM_FILE", "%s", file->path);
+    set("MKLLM_FILE_FD", "%d", file->fd);
     set("MKLLM_HOME", "%s", home->path);
     set("MKLLM_HOME_KIND", "%s", home->kind);
     if (home->guardian >= 0)

@@ -7,19 +7,15 @@ from collections.abc import Callable
 
 assert sys.platform != "win32"
 
-RUNNING = "/proc/self/exe"
-
-
 def own_program() -> str:
-    """The frozen program's file. One that was replaced meanwhile is still reached, through /proc."""
-    return sys.executable if _same(sys.executable, RUNNING) else RUNNING
-
-
-def _same(path: str, other: str) -> bool:
+    """The frozen program's file, which its entry has open. One that was replaced meanwhile is still reached, through
+    /proc."""
+    number = os.environ.get("MKLLM_FILE_FD", "")
     try:
-        return os.path.samefile(path, other)
-    except OSError:
-        return False
+        same = os.path.samestat(os.stat(sys.executable), os.fstat(int(number)))
+    except (OSError, ValueError):
+        same = False
+    return sys.executable if same else f"/proc/self/fd/{number}"
 
 
 def guardian() -> Callable[[], None] | None:

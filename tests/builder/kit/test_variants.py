@@ -26,6 +26,10 @@ def test_host_is_the_best_and_the_baseline() -> None:
     assert resolve(builder(), "host", frozenset()) == ("x64",)
 
 
+def test_another_system_has_those_of_this_processor() -> None:
+    assert resolve(TARGETS["windows-x86_64"], "host", HASWELL) == resolve(LINUX, "host", HASWELL)
+
+
 def test_every_variant_is_the_best_of_its_own_needs() -> None:
     for machine in ("x86_64", "aarch64"):
         for name, needs in all_variants(machine).items():
@@ -43,8 +47,10 @@ def test_named_ones_and_the_one_that_runs_everywhere() -> None:
 
 
 def test_another_machine_has_no_variants_of_this_one() -> None:
-    other = next(target for target in TARGETS.values() if target != builder())
-    with pytest.raises(NoKit, match=f"^'host' names the variants of this machine, which is none for '{other.name}': "):
+    other = next(target for target in TARGETS.values() if target.machine != builder().machine)
+    with pytest.raises(
+        NoKit, match=f"^'host' names the variants of this machine, whose processor is none for '{other.name}': "
+    ):
         resolve(other, "host")
 
 

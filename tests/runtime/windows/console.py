@@ -1,6 +1,6 @@
 """Runs on Windows: starts a program in a console of both, and presses Ctrl-C there.
 
-`console.py TEXT WORDS…`: when the program has printed TEXT. What it says and how it ends is printed as JSON.
+`console.py TEXT PROGRAM WORDS…`: when the program has printed TEXT. What it says and how it ends is printed as JSON.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ unmoved = ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_ulong)(lambda event: 1)
 assert kernel32.SetConsoleCtrlHandler(unmoved, True)
 text, *words = sys.argv[1:]
 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-process = subprocess.Popen([sys.executable, *words], text=True, encoding="utf-8", **pipes)
+process = subprocess.Popen(words, text=True, encoding="utf-8", **pipes)
 said, pressed = "", False
 process.stdin.close()
 timer = threading.Timer(500, process.kill)

@@ -184,7 +184,7 @@ def test_no_orphan_even_without_a_lifeline(windows, tmp_path):
 )
 def test_ctrl_c(windows, journal, tmp_path, words, text, code):
     console = (windows.wine.python, "-X", "utf8", windows.wine.path(CONSOLE), text)
-    done = windows.wine.run(*console, *windows.words(*words)[1:], env={**windows.environment, **journal()})
+    done = windows.wine.run(*console, *windows.words(*words), env={**windows.environment, **journal()})
     assert done.returncode == 0, done
     ended = json.loads(done.stdout.splitlines()[-1])
     assert ended["pressed"] and ended["code"] == code, ended
