@@ -34,7 +34,9 @@ def test_help_shows_every_command_and_option(fake_artifact, run):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "info", "doctor", "bench", "inspect", "verify", "extract", "licenses"])
+@pytest.mark.parametrize(
+    "command", ["serve", "chat", "info", "doctor", "bench", "inspect", "verify", "extract", "licenses"]
+)
 def test_every_command_has_help(fake_artifact, run, command):
     done = run(fake_artifact, command, "--help")
     assert done.returncode == 0 and done.stdout.startswith(f"Usage: fake {command}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 assert sys.platform != "win32"
 
+
 def own_program() -> str:
     """The frozen program's file, which its entry has open. One that was replaced meanwhile is still reached, through
     /proc."""
