@@ -34,8 +34,8 @@ def resolve(target: Target, choice: str, flags: frozenset[str] | None = None) ->
         here = targets.host()
         if here is None or here.machine != target.machine:
             raise NoKit(
-                f"'host' names the variants of this machine, whose processor is none for {target.name!r}: choose 'all', "
-                f"or name some of {', '.join(known)}"
+                f"'host' names the variants of this machine, whose processor is none for {target.name!r}: choose "
+                f"'all', or name some of {', '.join(known)}"
             )
         return tuple(sorted({best(host_flags() if flags is None else flags, target.machine), everywhere}))
     names = {name.strip().removeprefix("cpu-") for name in choice.split(",")}
