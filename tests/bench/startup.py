@@ -90,9 +90,10 @@ def main() -> None:
     verdict = "under" if arm / PER_CYCLE / CLOCKS[0] < LIMIT else "over"
     text = (
         "Instructions of the artifact's own program (entry and Python, no engine) from exec until it starts the "
-        "engine, with its home in place, counted by QEMU. The seconds are no measurement: they are what a Cortex-A72 would "
-        f"take for as many instructions at an assumed {PER_CYCLE:.0f} a cycle, with nothing to be read from a disk. ARM's "
-        f"are {verdict} {LIMIT} s at {CLOCKS[0] / 1e9} GHz, and {arm / counts[SYSTEMS[0]]:.2f} of those on x86-64."
+        "engine, with its home in place, counted by QEMU. The seconds are no measurement: they are what a Cortex-A72 "
+        f"would take for as many instructions at an assumed {PER_CYCLE:.0f} a cycle, with nothing to be read from a "
+        f"disk. ARM's are {verdict} {LIMIT} s at {CLOCKS[0] / 1e9} GHz, and {arm / counts[SYSTEMS[0]]:.2f} of those "
+        "on x86-64."
     )
     header = ["target", "instructions", *(f"Cortex-A72, {clock / 1e9} GHz" for clock in CLOCKS)]
     report("startup", "Start-up of the artifact's own program", text, header, rows)
