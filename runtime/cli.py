@@ -1,6 +1,7 @@
 """The artifact's command line, and the one place where its failures are printed; commands are imported when used."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -341,6 +342,8 @@ def _report(name: str, text: str, code: int, invocation: Invocation) -> int:
         import traceback
 
         traceback.print_exc()
+    if os.sep == "\\":  # quoted names have it twice
+        text = text.replace("\\\\", "\\")
     with contextlib.suppress(OSError):
         print(f"{name}: {text}", file=sys.stderr, flush=True)
     return code

@@ -133,6 +133,7 @@ def test_failures(windows, tmp_path, words, code, sentence):
     done = windows.run(*words, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (code, 1), done
     assert done.stderr.startswith("fake model.exe: ") and sentence in done.stderr
+    assert "\\\\" not in done.stderr
 
 
 def test_serving_and_the_end_of_it_all(windows, journal, tmp_path):
