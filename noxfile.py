@@ -8,8 +8,8 @@ nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["lint", "types", "tests", "end_to_end"]
 nox.options.error_on_missing_interpreters = True
 
-# pefile reads programs for Windows, independently of what writes them here.
-TESTS = ["pytest>=8", "pytest-asyncio>=0.24", "hypothesis>=6", "pefile>=2023.2.7"]
+# pefile and lief read programs for Windows and macOS, independently of what writes them here.
+TESTS = ["pytest>=8", "pytest-asyncio>=0.24", "hypothesis>=6", "pefile>=2023.2.7", "lief>=0.16"]
 # The official clients and a browser driver; the browser itself is the machine's.
 CLIENTS = ["openai>=1.50", "anthropic>=0.40", "playwright>=1.45"]
 # What the demo model is made and measured with.

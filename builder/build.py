@@ -30,6 +30,7 @@ from mkllm.builder.writer import Facts, Program, Shelf, size_of, work_of, write
 from mkllm.runtime.artifact import manifest as man
 from mkllm.runtime.artifact.beside import names, stem
 from mkllm.runtime.artifact.draft import Draft
+from mkllm.runtime.artifact.layout import MACOS
 from mkllm.runtime.artifact.manifest import PREPACKED, Defaults, Manifest, Model, Prepacked
 
 
@@ -123,8 +124,9 @@ def _bootloader(path: Path, kit: Kit, source: Source, request: Request) -> bytes
 
 def _expect_signable(systems: Sequence[str], request: Request) -> None:
     if request.signing and not any(is_signable(system) for system in systems):
+        why = "; one for macOS is signed ad hoc anyway" if MACOS in systems else ""
         raise click.BadParameter(
-            f"only programs for Windows are signed, this one is for {' and '.join(systems)}: leave it out",
+            f"only programs for Windows are signed, this one is for {' and '.join(systems)}{why}: leave it out",
             param_hint="--sign",
         )
 

@@ -9,7 +9,7 @@ from mkllm.builder.build import Made
 from mkllm.runtime.artifact.manifest import Manifest
 
 # What the frozen Python needs of the system where that is not a version of glibc.
-FLOORS = {"windows-x86_64": "Windows 10"}
+FLOORS = {"windows-x86_64": "Windows 10", "macos-arm64": "macOS 13.3"}
 
 
 def floor(manifest: Manifest) -> str:

@@ -5,9 +5,10 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mkllm.builder.adhoc import AdHoc, adhoc, is_signed
 from mkllm.builder.errors import BuilderFailure, UnusableModel
 from mkllm.builder.kit.kit import MEMBERS, Kit
 from mkllm.builder.model import digests
@@ -15,15 +16,16 @@ from mkllm.builder.model.divide import Division
 from mkllm.builder.model.weights import Span, Weights
 from mkllm.builder.outputs import appear
 from mkllm.builder.prepack import Prepacking, damaged
-from mkllm.runtime.artifact import layout, portable
+from mkllm.runtime.artifact import layout, macho, portable
 from mkllm.runtime.artifact.beside import ends_of
 from mkllm.runtime.artifact.copy import Copier, SourceFailure, write_at
 from mkllm.runtime.artifact.digest import Digest
 from mkllm.runtime.artifact.draft import Draft, draft
 from mkllm.runtime.artifact.layout import Comment, Entry, Place
+from mkllm.runtime.artifact.macho import NotMachO
 from mkllm.runtime.artifact.manifest import HEADER, MEMBER, PREPACKED, WEIGHTS, Beside, Blob, Manifest, Member
 from mkllm.runtime.artifact.reader import open_artifact
-from mkllm.runtime.artifact.verify import verify
+from mkllm.runtime.artifact.verify import SIGNATURE, verify
 from mkllm.runtime.errors import RuntimeFailure
 
 SAMPLES = 64
@@ -68,10 +70,11 @@ def size_of(kit: Kit, weights: int) -> int:
 
 def work_of(programs: Sequence[Program], shelf: Shelf | None, weights: Weights, prepacking: Prepacking | None) -> int:
     """About how many bytes `write` tells of: prepacked weights are ordered, undone and read once more, the parts of a
-    model are read once more."""
-    size = sum(size_of(program.kit, 0 if program.beside else weights.size) for program in programs)
+    model are read once more, and so is a program that is signed ad hoc."""
+    sizes = [(program.kit.target, size_of(program.kit, 0 if program.beside else weights.size)) for program in programs]
+    signed = sum(size for target, size in sizes if is_signed(target, size))
     times = (1 + (len(shelf.files) > 1) if shelf else 0) + (3 if prepacking else 0)
-    return size + times * weights.size
+    return sum(size for _, size in sizes) + signed + times * weights.size
 
 
 def write(
@@ -100,7 +103,7 @@ def write(
         shelved = [begin(path) for path in shelf.files] if shelf else []
         begun = [begin(program.target) for program in programs]
         writers = [
-            _Writer(program, new.descriptor, digest, copier)
+            _Writer(program, new.descriptor, digest, copier, progress)
             for program, (new, copier) in zip(programs, begun, strict=True)
         ]
         sinks = [writer.begin(weights) for writer in writers]
@@ -257,12 +260,15 @@ def _places(kit: Kit, name: str | None, size: int, boot: int | None = None) -> l
 class _Writer:
     """Puts the parts of one artifact into an open file, in file order."""
 
-    def __init__(self, program: Program, target: int, digest: Digest, copier: Copier) -> None:
+    def __init__(
+        self, program: Program, target: int, digest: Digest, copier: Copier, progress: Callable[[int], None]
+    ) -> None:
         self._program = program
         self._kit = program.kit
         self._target = target
         self._digest = digest
         self._copier = copier
+        self._progress = progress
         self._entries: list[Entry] = []
         self._boot = Blob(0, "")
         self.at = 0  # where weights that are in the program begin
@@ -292,13 +298,28 @@ class _Writer:
         members += [self._member(place) for place in places[len(members) :]]
         pkg = Blob(self._kit.files["runtime.pkg"].size, self._kit.files["runtime.pkg"].sha256)
         manifest = self._program.describe(Facts(self._boot, pkg, tuple(members), content.origin, beside))
+        signing = self._adhoc(manifest, places)
+        if signing:
+            manifest = replace(manifest, bootloader=signing.blob)
+            write_at(self._target, signing.program, 0)
         data = manifest.to_bytes()
         sizes = [(place.name, place.size) for place in places]
         told = self._bytes(data, layout.place(self._boot.size, [*sizes, (MEMBER, len(data))])[-1])
         start = layout.pkg_offset([entry.place for entry in self._entries])
         _, crc = self._kit_file("runtime.pkg", start)
-        self._end(start + pkg.size, crc, told.sha256)
+        self._end(signing.place[1] if signing else start + pkg.size, crc, told.sha256)
+        if signing:
+            signature = macho.sign(self._target, signing.program, signing.place, self._progress)
+            write_at(self._target, signature, signing.place[0])
         return manifest
+
+    def _adhoc(self, manifest: Manifest, places: Sequence[Place]) -> AdHoc | None:
+        if manifest.target != layout.MACOS:
+            return None
+        try:
+            return adhoc((self._kit.path / "bootloader").read_bytes(), manifest, places)
+        except (OSError, NotMachO):
+            raise self._kit.damaged("bootloader") from None
 
     def _bootloader(self) -> Blob:
         """Written with zeros for what a signature changes."""
@@ -349,6 +370,34 @@ class _Writer:
         write_at(self._target, directory + end, at)
 
 
+@dataclass(frozen=True)
+class _Signing:
+    """The program that a file begins with which is signed, and where its signature lies."""
+
+    program: bytes
+    place: tuple[int, int]
+
+    @property
+    def blob(self) -> Blob:
+        return Blob(len(self.program), hashlib.sha256(self.program).hexdigest())
+
+
+def _signing(kit: Kit, manifest: Manifest, places: Sequence[Place]) -> _Signing | None:
+    """How the file that `manifest` describes is signed; None where it is not."""
+    sizes = [(place.name, place.size) for place in places]
+    # Hashes are all of one length, so the manifest has this one with any.
+    placed = layout.place(manifest.bootloader.size, [*sizes, (MEMBER, len(manifest.to_bytes()))])
+    end = layout.pkg_offset(placed) + manifest.pkg.size
+    signed = layout.signed_range(manifest.target, end, [Entry(place, 0) for place in placed])
+    if not signed:
+        return None
+    file_end = signed[1] + len(layout.directory([Entry(place, 0) for place in placed])) + layout.END_SIZE
+    try:
+        return _Signing(macho.grown((kit.path / "bootloader").read_bytes(), signed[0], file_end), signed)
+    except (OSError, NotMachO):
+        raise kit.damaged("bootloader") from None
+
+
 @contextlib.contextmanager
 def _closing(descriptor: int) -> Iterator[int]:
     try:
@@ -363,7 +412,7 @@ def _read_back(path: Path, weights: Weights | None) -> None:
     try:
         with open_artifact(path) as artifact:
             name = artifact.weights.name
-            wrong = [str(difference) for difference in verify(artifact, without={name}, beside=False)]
+            wrong = [str(difference) for difference in verify(artifact, without={name, SIGNATURE}, beside=False)]
             if weights and not artifact.manifest.prepacked:  # those were compared as a whole
                 start, samples = artifact.weights.offset, _samples(0, weights.size)
                 wrong += [WEIGHTS for at in samples if not _is_same(artifact.fileno(), start + at, weights, at)]

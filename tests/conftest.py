@@ -7,14 +7,18 @@ import random
 import signal
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from wine import wine as wine
 
 from mkllm.builder.build import Request, make
+from mkllm.builder.kit import bootloader_macos
 from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.pkg import Entry, Pkg, write_pkg
+from mkllm.builder.kit.store import build_part
 from mkllm.builder.model.reference import resolve
 from mkllm.builder.progress import Output
 from mkllm.runtime.artifact.manifest import Defaults
@@ -106,7 +110,7 @@ def make_gguf(
     return head + (bytes(-len(head) % alignment) + data if tensors else b"")
 
 
-def write_kit(folder: Path, others: Mapping[str, bytes] = {}) -> Kit:
+def write_kit(folder: Path, others: Mapping[str, bytes] = {}, target: str = "linux-x86_64") -> Kit:
     """A kit of a few kilobytes in `folder`; `others` are files that it has more or other ones of."""
     contents = {**FILES, **others}
     for name, data in contents.items():
@@ -118,7 +122,7 @@ def write_kit(folder: Path, others: Mapping[str, bytes] = {}) -> Kit:
     lines = "".join(f"{name}\0{entry['size']}\0{entry['sha256']}\n" for name, entry in sorted(files.items()))
     info = {
         "id": hashlib.sha256(lines.encode()).hexdigest()[:16],
-        "target": "linux-x86_64",
+        "target": target,
         "versions": {"llama_cpp": "0.0.0", "python": "3.11.7"},
         "glibc": "2.17",
         "engine": {"program": "native/mkllm-engine", "libraries": ["native/libllama.so"]},
@@ -143,6 +147,38 @@ def gguf_bytes() -> GgufBytes:
 def small_kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     """A kit without an engine; read-only for tests."""
     return write_kit(tmp_path_factory.mktemp("kit"))
+
+
+@dataclass(frozen=True)
+class Unheard:
+    """A report of a part that nobody follows."""
+
+    log: IO[str]
+
+    def step(self, text: str) -> None: ...
+
+    def progress(self, fraction: float) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def macos_bootloader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built part `bootloader` for macOS: PyInstaller's program, out of its wheel on the index."""
+    with (tmp_path_factory.mktemp("log") / "log").open("w") as log:
+        return build_part(bootloader_macos.part(), Unheard(log))
+
+
+@pytest.fixture(scope="session")
+def macos_kit(tmp_path_factory: pytest.TempPathFactory, macos_bootloader: Path) -> Kit:
+    """A small kit with that bootloader and with a PKG that it would find; read-only for tests."""
+    folder = tmp_path_factory.mktemp("kit")
+    pkg = Pkg((Entry("start", "s", random.Random(5).randbytes(30001)),), 311, "Python")
+    write_pkg(pkg, folder / "pkg", deflate=False)
+    files = {
+        "bootloader": (macos_bootloader / "bootloader").read_bytes(),
+        "runtime.pkg": (folder / "pkg").read_bytes(),
+        "members/native/mkllm-engine": random.Random(6).randbytes(300_001),
+    }
+    return write_kit(folder / "kit", files, "macos-arm64")
 
 
 @pytest.fixture

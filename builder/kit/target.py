@@ -11,6 +11,7 @@ from mkllm.builder.errors import NoKit
 
 X86_64, AARCH64 = 62, 183  # e_machine of ELF files
 GLIBC = "2.17"
+MACOS = (13, 3)  # the oldest that ggml's Metal backend is compiled for
 MANYLINUX = ("_2_17", "2014")  # wheels for systems as old as that; x86-64 has older ones, too
 # Of Windows 10: its C library, in parts, and what is asked of the system.
 UCRT = (
@@ -30,7 +31,7 @@ class Target:
     """One system. `name` is what users call it, `system` and `machine` what CMake and Linux do, `zig` and `triplet`
     what zig and the GNU tools do; `platforms` are tags of the wheels that it can use. For Linux: the `glibc` that is
     promised, the path of its `loader`, the `elf_machine` of its files, and the largest `page`, in bytes, that its
-    kernels have. For Windows: the oldest version that is promised, `windows`."""
+    kernels have. For Windows and macOS: the oldest version that is promised, `windows` or `macos`."""
 
     name: str
     system: str
@@ -42,7 +43,9 @@ class Target:
     loader: str = ""
     elf_machine: int = 0
     page: int = 4096
-    windows: tuple[int, int] | None = field(default=None, repr=False)  # parts of other systems do not depend on it
+    # Parts of other systems do not depend on these.
+    windows: tuple[int, int] | None = field(default=None, repr=False)
+    macos: tuple[int, int] | None = field(default=None, repr=False)
 
     def program(self, name: str) -> str:
         """The file name of a program."""
@@ -57,6 +60,8 @@ class Target:
         """What every such system has, on Windows in lower case: nothing else may be needed."""
         if self.windows:
             return WINDOWS_LIBRARIES
+        if self.macos:
+            return frozenset()  # there they have paths (`macho.py`)
         common = ("libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1")
         return frozenset({*common, self.loader.rpartition("/")[2]})
 
@@ -94,6 +99,16 @@ _ROWS = (
         platforms=("win_amd64",),
         windows=(10, 0),
     ),
+    Target(
+        name="macos-arm64",
+        system="Darwin",
+        machine="arm64",
+        zig="aarch64-macos.{}.{}".format(*MACOS),
+        triplet="arm64-apple-darwin",
+        platforms=("macosx_13_0_arm64",),  # pip adds older ones, and those for several processors
+        page=16384,
+        macos=MACOS,
+    ),
 )
 TARGETS: Mapping[str, Target] = {row.name: row for row in _ROWS}
 
@@ -116,12 +131,38 @@ def default() -> Target:
     return host() or _ROWS[0]
 
 
+def is_built_here(target: Target) -> bool:
+    """Whether kits for that target are built on this system: those for a Mac on Macs alone, and on those no others."""
+    here = host()
+    return bool(target.macos) == bool(here and here.macos)
+
+
+def check_place(target: Target) -> None:
+    """Raise NoKit where kits for that target are not built."""
+    if is_built_here(target):
+        return
+    if target.macos:
+        raise NoKit(
+            f"the kit for {target.name!r} is built on a Mac with a processor of Apple's, whose compilers and Python it "
+            f"takes: run `mkllm kit build --wheel DIR` there and install that wheel here, or `mkllm kit fetch "
+            f"{target.name}`"
+        )
+    raise NoKit(
+        f"on a Mac no kit for {target.name!r} is built: build it on Linux, by `mkllm kit build --wheel DIR`, and "
+        f"install that wheel here, or run `mkllm kit fetch {target.name}`"
+    )
+
+
+def _builders() -> list[str]:
+    return [row.name for row in _ROWS if not row.windows]
+
+
 def builder() -> Target:
     """This machine's own target, by whose programs those of others are made. Raises NoKit where there is none."""
     here = host()
     if here is None:
         raise NoKit(
-            f"kits are not built on {platform.system()} {platform.machine()}: build one on {' or '.join(TARGETS)}, and "
-            "install its wheel here"
+            f"kits are not built on {platform.system()} {platform.machine()}: build one on {' or '.join(_builders())}, "
+            "and install its wheel here"
         )
     return here

@@ -12,6 +12,7 @@ from mkllm.runtime.artifact.manifest import FORMAT, PREPACKED, WEIGHTS
 from mkllm.runtime.errors import NotAnArtifact
 
 ENGINE = "native/mkllm-engine"
+MACOS = "macos-arm64"
 BLOCK = 4096
 FIRST_HEADER = 64
 COMMENT_SIZE = 128
@@ -134,6 +135,15 @@ def place(bootloader_size: int, members: Iterable[tuple[str, int]]) -> list[Plac
 def pkg_offset(places: Sequence[Place]) -> int:
     """Where the PKG starts behind these members."""
     return align(places[-1].end, BLOCK)
+
+
+def signed_range(target: str, pkg_end: int, entries: Sequence[Entry]) -> tuple[int, int] | None:
+    """Where the code signature lies behind a PKG that ends at `pkg_end`; None where there is none."""
+    if target != MACOS:
+        return None
+    from mkllm.runtime.artifact import macho  # nothing that other systems need at every start
+
+    return macho.signed_range(pkg_end, len(directory(entries)) + END_SIZE)
 
 
 def local_header(entry: Entry) -> bytes:

@@ -213,7 +213,9 @@ def _check(manifest: Manifest, entries: Sequence[Entry], directory: int, comment
     _expect(manifest.bootloader.size > 0 and manifest.pkg.size > 0, "bootloader or PKG")
     sizes = [(place.name, place.size) for place in places]
     _expect(places == layout.place(manifest.bootloader.size, sizes), "places of members")
-    _expect(layout.pkg_offset(places) + manifest.pkg.size == directory, "place of the PKG")
+    pkg_end = layout.pkg_offset(places) + manifest.pkg.size
+    signed = layout.signed_range(manifest.target, pkg_end, entries)
+    _expect((signed[1] if signed else pkg_end) == directory, "place of the PKG")
     wanted = {manifest.engine.program, *manifest.engine.libraries, *(backend.member for backend in manifest.backends)}
     _expect(wanted <= set(names) and manifest.kit.id == comment.kit, "engine, backends or kit")
 

@@ -8,6 +8,9 @@ from mkllm.runtime.artifact import layout, portable
 from mkllm.runtime.artifact.digest import Digest
 from mkllm.runtime.artifact.manifest import MEMBER
 from mkllm.runtime.artifact.reader import Artifact, read_at
+from mkllm.runtime.errors import NotAnArtifact
+
+SIGNATURE = "code signature"
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,11 @@ def verify(
     with Digest() as digest:
         parts = [*_parts(artifact), *_beside(artifact)] if beside else _parts(artifact)
         found = [_look(artifact, part, digest, progress) for part in parts if part.part not in without]
-    return [difference for difference in found if difference]
+        differences = [difference for difference in found if difference]
+        # Made of all the rest: with that wrong, it says nothing.
+        if not differences and SIGNATURE not in without and (signature := _signature(artifact)):
+            differences += filter(None, [_look(artifact, signature, digest, progress)])
+    return differences
 
 
 def _parts(artifact: Artifact) -> Iterator[Bootloader | Fixed | Hashed]:
@@ -93,6 +100,8 @@ def _parts(artifact: Artifact) -> Iterator[Bootloader | Fixed | Hashed]:
     start = layout.pkg_offset([entry.place for entry in entries])
     yield _zeros("padding before the PKG", entries[-1].place.end, start)
     yield Hashed("PKG", start, pkg.size, pkg.sha256, artifact.comment.pkg_crc, own)
+    if signed := _signed_range(artifact):
+        yield _zeros("padding behind the PKG", start + pkg.size, signed[0])
 
 
 def _beside(artifact: Artifact) -> Iterator[Hashed]:
@@ -101,6 +110,25 @@ def _beside(artifact: Artifact) -> Iterator[Hashed]:
         return
     for stretch, fact in zip(artifact.model(compared=False), artifact.manifest.beside, strict=True):
         yield Hashed(fact.file, 0, fact.size, fact.sha256, None, stretch.descriptor)
+
+
+def _signed_range(artifact: Artifact) -> tuple[int, int] | None:
+    manifest, entries = artifact.manifest, artifact.entries
+    pkg_end = layout.pkg_offset([entry.place for entry in entries]) + manifest.pkg.size
+    return layout.signed_range(manifest.target, pkg_end, entries)
+
+
+def _signature(artifact: Artifact) -> Fixed | None:
+    """The code signature that this file has to have; None where it has none."""
+    if not (signed := _signed_range(artifact)):
+        return None
+    from mkllm.runtime.artifact import macho
+
+    program = read_at(artifact.fileno(), 0, artifact.manifest.bootloader.size)
+    try:
+        return Fixed(SIGNATURE, signed[0], macho.sign(artifact.fileno(), program, signed))
+    except macho.NotMachO as error:
+        raise NotAnArtifact(f"{artifact.path!r} cannot be used: its program is none for macOS ({error})") from None
 
 
 def _zeros(part: str, start: int, end: int) -> Fixed:

@@ -58,4 +58,7 @@ VARIANTS = (
     Variant("cpu-armv8.2_2", "aarch64", "dot products and half precision", ("asimddp", "asimdhp")),
     Variant("cpu-armv8.2_1", "aarch64", "dot products", ("asimddp",)),
     Variant("cpu-armv8.0_1", "aarch64", "plain NEON", ()),
+    Variant("cpu-apple_m4", "arm64", "dot products, int8 matrices and SME", ("i8mm", "sme")),
+    Variant("cpu-apple_m2_m3", "arm64", "dot products and int8 matrices", ("i8mm",)),
+    Variant("cpu-apple_m1", "arm64", "dot products", ()),
 )

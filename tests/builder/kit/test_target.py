@@ -27,7 +27,12 @@ def test_no_two_are_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    ("system", "machine", "name"), [("Linux", "x86_64", "linux-x86_64"), ("Linux", "aarch64", "linux-aarch64")]
+    ("system", "machine", "name"),
+    [
+        ("Linux", "x86_64", "linux-x86_64"),
+        ("Linux", "aarch64", "linux-aarch64"),
+        ("Darwin", "arm64", "macos-arm64"),
+    ],
 )
 def test_this_machine(system: str, machine: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     on(system, machine, monkeypatch)
@@ -44,3 +49,19 @@ def test_a_machine_without_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown() -> None:
     with pytest.raises(NoKit, match="there is no recipe for the target 'amiga': choose linux-x86_64 or "):
         targets.named("amiga")
+
+
+def test_the_kit_for_macos_is_built_on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    macos, linux = TARGETS["macos-arm64"], TARGETS["linux-x86_64"]
+    for system, machine in (("Linux", "x86_64"), ("Darwin", "x86_64")):
+        on(system, machine, monkeypatch)
+        with pytest.raises(NoKit, match="^the kit for 'macos-arm64' is built on a Mac with a processor of Apple's,"):
+            targets.check_place(macos)
+        targets.check_place(linux)
+
+
+def test_on_a_mac_no_other_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    on("Darwin", "arm64", monkeypatch)
+    targets.check_place(TARGETS["macos-arm64"])
+    with pytest.raises(NoKit, match="^on a Mac no kit for 'linux-aarch64' is built: build it on Linux, "):
+        targets.check_place(TARGETS["linux-aarch64"])
