@@ -47,8 +47,8 @@ class Size(click.ParamType[int]):
     "--target",
     "targets",
     multiple=True,
-    help="The system that it will run on: linux-x86_64 or linux-aarch64; several make several files, in the folder "
-    "of -o.  [default: this one]",
+    help="The system that it will run on: linux-x86_64, linux-aarch64, windows-x86_64 or macos-arm64; several make "
+    "several files, in the folder of -o.  [default: this one]",
 )
 @click.option(
     "--for",

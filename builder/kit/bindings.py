@@ -51,7 +51,7 @@ def load_backend(kit_dir: Path, variant: str, native: Path | None = None) -> Non
 
 
 def _unusable(kit: Path, error: Exception) -> NoKit:
-    if os.path.isdir(kit) and os.statvfs(kit).f_flag & os.ST_NOEXEC:
+    if os.path.isdir(kit) and os.statvfs(kit).f_flag & getattr(os, "ST_NOEXEC", 0):
         return NoKit(
             f"the kit {str(kit)!r} lies on a file system from which nothing may be executed (noexec): "
             "set MKLLM_CACHE to a folder on another one and run `mkllm kit build`"

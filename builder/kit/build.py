@@ -9,6 +9,7 @@ from typing import IO, Any
 from mkllm.builder.errors import NoKit
 from mkllm.builder.kit import (
     bootloader,
+    bootloader_macos,
     bootloader_windows,
     cuda,
     metal,
@@ -17,6 +18,7 @@ from mkllm.builder.kit import (
     promise,
     python,
     python_windows,
+    runtime_macos,
     runtime_pkg,
     runtime_windows,
     vulkan,
@@ -30,18 +32,18 @@ from mkllm.builder.kit.part import VERSION, Part, Report
 from mkllm.builder.kit.pins import pins, sdist
 from mkllm.builder.kit.sdist import fetch
 from mkllm.builder.kit.store import build_part, compose, is_built, place_of
-from mkllm.builder.kit.target import Target
+from mkllm.builder.kit.target import Target, check_place
 
 MODULE = re.compile(r"native/(lib)?ggml-(?P<backend>(?!base\.(so|dll)).+)\.(so|dll)")
-WITH_GPUS = ("linux-x86_64",)
 CPU = "cpu"
 # Backends that a kit has when they are asked for, each a part of its own out of the sdist, and for CUDA of the
-# architectures that were named; the CPU variants are in the native part. Those for Linux are for x86-64 alone.
+# architectures that were named; the CPU variants are in the native part.
 OPTIONAL: Mapping[str, Callable[[Target, Path, str | None], Part]] = {
     "cuda": lambda target, sdist, architectures: cuda.part(target, sdist, architectures),
     "metal": lambda target, sdist, _: metal.part(sdist),
     "vulkan": lambda target, sdist, _: vulkan.part(target, sdist),
 }
+MADE_FOR = {"cuda": "linux-x86_64", "metal": "macos-arm64", "vulkan": "linux-x86_64"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def build_kit(
     """Build what is missing of the kit and return it; `variants` is what `variants.resolve` takes, `backends` are names
     of OPTIONAL. With `keep_work` the folders of intermediate files stay, so that a changed part is built quickly.
     `python_source` is a folder with Debian's files for the part `python`."""
+    check_place(target)
     report.step("fetching the pinned sources")
     llama, installer = fetch(sdist("llama-cpp-python"), report.log), fetch(sdist("pyinstaller"), report.log)
     more = [OPTIONAL[name](target, llama, cuda_architectures) for name in backends]
@@ -96,6 +99,8 @@ def _frozen(target: Target, installer: Path, python_source: Path | None) -> tupl
         compiler = python.part(targets.builder(), python_source)
         runtime = runtime_windows.part(python_windows.part(), compiler)
         return bootloader_windows.part(), runtime
+    if target.macos:
+        return bootloader_macos.part(), runtime_macos.part(target)
     return bootloader.part(target, installer), runtime_pkg.part(target, python.part(target, python_source))
 
 
@@ -106,10 +111,10 @@ def optional_backends(text: str, target: Target) -> tuple[str, ...]:
     if unknown := sorted(names - OPTIONAL.keys()):
         known = ", ".join([CPU, *sorted(OPTIONAL)])
         raise NoKit(f"there is no backend called {unknown[0]!r}: those that a kit can have are {known}")
-    if names and target.name not in WITH_GPUS:
+    if other := sorted(name for name in names if MADE_FOR[name] != target.name):
         raise NoKit(
-            f"the backend {sorted(names)[0]!r} is not made for {target.name!r} yet: leave it out, or choose --target "
-            f"{' or '.join(WITH_GPUS)}"
+            f"the backend {other[0]!r} is not made for {target.name!r} yet: leave it out, or choose --target "
+            f"{MADE_FOR[other[0]]}"
         )
     return tuple(sorted(names))
 
@@ -149,9 +154,10 @@ def _facts(target: Target, parts: Sequence[Part], folders: Sequence[Path]) -> di
 
 
 def _needs(target: Target, parts: Sequence[Part], folders: Sequence[Path]) -> dict[str, Any]:
-    """What the kit needs of a system: `glibc` is empty for Windows."""
-    if target.windows:
-        return {"glibc": "", "windows": ".".join(map(str, target.windows))}
+    """What the kit needs of a system: `glibc` is empty for Windows and macOS."""
+    for name, version in (("windows", target.windows), ("macos", target.macos)):
+        if version:
+            return {"glibc": "", name: ".".join(map(str, version))}
     floors = {part.name: _glibc(folder) for part, folder in zip(parts, folders, strict=True)}
     newest = max(floors.values(), key=lambda version: [int(digits) for digits in version.split(".")])
     return {"glibc": newest, "glibc_of_parts": floors}

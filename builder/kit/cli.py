@@ -21,7 +21,8 @@ def kit() -> None:
 @click.option(
     "--target",
     metavar="TARGET",
-    help="The system that artifacts will run on: linux-x86_64 or linux-aarch64.  [default: this one]",
+    help="The system that artifacts will run on: linux-x86_64, linux-aarch64, windows-x86_64 or, on a Mac alone, "
+    "macos-arm64.  [default: this one]",
 )
 @click.option(
     "--variants",

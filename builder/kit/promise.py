@@ -6,18 +6,21 @@ from pathlib import Path
 
 from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit.elf import System, check, is_elf, parse
+from mkllm.builder.kit.macho import needs
 from mkllm.builder.kit.pe import is_pe, parse_pe
 from mkllm.builder.kit.pkg import BINARY, read_pkg
 from mkllm.builder.kit.target import Target
+from mkllm.runtime.artifact.macho import is_macho
 
 # Libraries of the drivers of the machine that a module runs on: where they are missing, it alone does not load.
 DRIVERS = {"libggml-vulkan.so": {"libvulkan.so.1"}, "libggml-cuda.so": {"libcuda.so.1"}}
 
 
 def is_program(path: Path) -> bool:
-    """Whether it is a program or a library, of Linux or Windows."""
+    """Whether it is a program or a library, of Linux, Windows or macOS."""
     with path.open("rb") as file:
-        return is_elf(path) or is_pe(file.read(2))
+        head = file.read(4)
+    return is_elf(path) or is_pe(head[:2]) or is_macho(head)
 
 
 def require(target: Target, path: Path, also: AbstractSet[str] = frozenset()) -> None:
@@ -38,6 +41,8 @@ def check_files(target: Target, folders: Sequence[Path]) -> None:
 def _check(target: Target, name: str, data: bytes, libraries: AbstractSet[str]) -> None:
     if target.windows:
         _check_windows(target.windows, name, data, libraries)
+    elif target.macos:
+        _check_macos(target.macos, name, data, libraries)
     else:
         check(name, parse(name, data), System(target.elf_machine, target.glibc, target.page), libraries)
 
@@ -50,6 +55,16 @@ def _check_windows(promised: tuple[int, int], name: str, data: bytes, libraries:
         )
     if more := sorted(found.needed - {library.lower() for library in libraries}):
         raise ToolFailed(f"{name!r} needs the library {more[0]!r}, which not every Windows has")
+
+
+def _check_macos(promised: tuple[int, int], name: str, data: bytes, libraries: AbstractSet[str]) -> None:
+    found = needs(name, data)
+    if found.macos > promised:
+        raise ToolFailed(
+            f"{name!r} needs macOS {found.macos[0]}.{found.macos[1]}, promised is {promised[0]}.{promised[1]}"
+        )
+    if more := sorted(found.libraries - libraries):
+        raise ToolFailed(f"{name!r} needs the library {more[0]!r}, which not every Mac has")
 
 
 def _file_name(name: str) -> str:

@@ -93,6 +93,7 @@ def runtime_folder() -> Path:
 
 
 def runtime_files() -> list[Path]:
+    """Every file of it."""
     paths = (path for path in runtime_folder().rglob("*") if path.is_file())
     return [path for path in paths if "__pycache__" not in path.parts]
 
@@ -101,6 +102,12 @@ def make_environment(target: Target, interpreter: Path, folder: Path, report: Re
     """A copy of that Python, with the pinned wheels for a target and nothing else; returns its folder."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(interpreter, folder)
+    install_packages(target, folder, report)
+    return folder
+
+
+def install_packages(target: Target, folder: Path, report: Report) -> None:
+    """The pinned wheels for a target into an environment."""
     table = pins()
     wanted = [
         requirement(name, version, table["wheels"].get(name, ()))
@@ -121,7 +128,6 @@ def make_environment(target: Target, interpreter: Path, folder: Path, report: Re
             "the runtime's packages could not be installed: check the network or the index that pip is set up with\n"
             f"{failure}"
         ) from None
-    return folder
 
 
 def for_python(platforms: Sequence[str]) -> list[str]:
@@ -158,7 +164,7 @@ def freeze(python: Path, spec: Path, work: Path, report: Report) -> Path:
 def repack(pkg: Pkg, folder: Path) -> Pkg:
     """The same PKG with smaller files and with what the entry must know; `folder` holds its libraries on return."""
     shutil.rmtree(folder, ignore_errors=True)
-    entries = [_smaller(entry) for entry in pkg.entries if _is_wanted(entry)]
+    entries = [_smaller(entry) for entry in pkg.entries if is_wanted(entry)]
     for entry in entries:
         if entry.kind == BINARY:
             path = folder / entry.name
@@ -197,7 +203,7 @@ def glibc_of(path: Path) -> str:
     return read_pkg(path).option(GLIBC) or "0"
 
 
-def _is_wanted(entry: Entry) -> bool:
+def is_wanted(entry: Entry) -> bool:
     """Of what pip wrote about a package, its version is asked for; the rest differs from machine to machine."""
     return ".dist-info/" not in entry.name or entry.name.endswith("/METADATA")
 

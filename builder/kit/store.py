@@ -16,7 +16,7 @@ from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.packed import pack, packed_name
 from mkllm.builder.kit.part import Part, Report
 from mkllm.builder.kit.sdist import sha256
-from mkllm.builder.kit.target import default, host
+from mkllm.builder.kit.target import default, host, is_built_here, named
 
 COMPLETE = ".complete"
 ENTRY_POINTS = "mkllm.kits"
@@ -98,8 +98,9 @@ def find_kit(target: str) -> Kit:
     if pointer.exists() and (place := pointer.parent / pointer.read_text().strip()).is_dir():
         return Kit.read(place)
     option = "" if target == default().name else f" --target {target}"
+    how = f"mkllm kit build{option}" if is_built_here(named(target)) else f"mkllm kit fetch {target}"
     raise NoKit(
-        f"there is no kit for {target!r} on this machine: run `mkllm kit build{option}`, or `pip install` "
+        f"there is no kit for {target!r} on this machine: run `{how}`, or `pip install` "
         f"a wheel of mkllm-kit-{target.replace('_', '-')} that was built elsewhere"
     )
 

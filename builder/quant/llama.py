@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -77,6 +78,13 @@ def tokenize(library: ModuleType, vocabulary: Any, text: bytes) -> list[int]:
     return list(tokens[:count])
 
 
+def _processors() -> int:
+    """Those that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Runner:
     """A context of `chunk` tokens that is emptied before every chunk; `callback` is asked about every operation."""
 
@@ -84,7 +92,7 @@ class Runner:
         self._library = library
         parameters = library.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = chunk
-        parameters.n_threads = parameters.n_threads_batch = len(os.sched_getaffinity(0))
+        parameters.n_threads = parameters.n_threads_batch = _processors()
         if callback:
             parameters.cb_eval = callback
         self.context = library.llama_init_from_model(model, parameters)

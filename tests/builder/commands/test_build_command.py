@@ -327,7 +327,9 @@ def test_targets_by_name_and_of_later_versions(mkllm: Run) -> None:
     assert sentence.startswith(
         "mkllm: there is no kit for 'windows-x86_64' on this machine: run `mkllm kit build --target"
     )
-    refused(mkllm("build", "model.gguf", "-o", "out", "--target", "macos-arm64"), 20, "cannot build for 'macos-arm64'")
+    why = "there is no kit for 'macos-arm64' on this machine: run `mkllm kit fetch macos-arm64`, or"
+    refused(mkllm("build", "model.gguf", "-o", "out", "--target", "macos-arm64"), 20, why)
+    refused(mkllm("build", "model.gguf", "-o", "out", "--target", "macos-x86"), 20, "cannot build for 'macos-x86'")
     assert mkllm("build", "model.gguf", "-o", "out.exe", "--target", "linux-x86_64").returncode == 0
 
 

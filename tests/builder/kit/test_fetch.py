@@ -97,6 +97,14 @@ def test_from_a_folder_without_an_index(
     assert find_kit("linux-x86_64").id == small_kit.id
 
 
+def test_a_kit_for_a_mac(mkllm: Run, macos_kit: Kit, tmp_path: Path) -> None:
+    write_wheel(macos_kit, version(), tmp_path / "macs")
+    assert mkllm("fetch", "macos-arm64", "--find-links", tmp_path / "macs") == 0
+    found = find_kit("macos-arm64")
+    assert (found.id, found.target, found.runs_here) == (macos_kit.id, "macos-arm64", False)
+    found.verify()
+
+
 def test_an_index_without_it(mkllm: Run, index: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (index / "index.html").write_text("<html></html>")
     assert mkllm("fetch", "linux-x86_64") == 20

@@ -8,6 +8,7 @@ from mkllm.builder.errors import ToolFailed
 from mkllm.builder.kit import promise
 from mkllm.builder.kit.pkg import BINARY, DATA, Entry, Pkg, write_pkg
 from mkllm.builder.kit.target import TARGETS
+from mkllm.runtime.artifact import macho
 
 from .test_elf import make
 from .windows_samples import program
@@ -117,3 +118,44 @@ def test_windows(tmp_path: Path) -> None:
         (native / path).write_bytes(data)
         with pytest.raises(ToolFailed, match=why):
             promise.check_files(windows, [native, runtime])
+
+
+def test_files_of_macos_are_signed_and_for_arm64(macos_bootloader: Path, tmp_path: Path) -> None:
+    macos, program = TARGETS["macos-arm64"], (macos_bootloader / "bootloader").read_bytes()
+    promise.check_files(macos, [macos_bootloader])
+    kind = program[:12] + (6).to_bytes(4, "little") + program[16:]  # as a library
+    signature = macho.parse(program).signature_command
+    unsigned = program[:signature] + (0x26).to_bytes(4, "little") + program[signature + 4 :]
+    intel = program[:4] + (0x01000007).to_bytes(4, "little") + program[8:]
+    file = tmp_path / "libggml.so"
+    file.write_bytes(kind)
+    promise.check_files(macos, [tmp_path])
+    for data, why in {unsigned: "it has no signature", intel: "it is no 64-bit program for arm64"}.items():
+        file.write_bytes(data)
+        with pytest.raises(ToolFailed, match=f"^'libggml.so' would not run on macOS: {why}$"):
+            promise.check_files(macos, [tmp_path])
+
+
+def test_what_no_mac_of_the_promised_version_has(macos_bootloader: Path, tmp_path: Path) -> None:
+    macos, program = TARGETS["macos-arm64"], (macos_bootloader / "bootloader").read_bytes()
+    library, own = b"/usr/lib/libSystem.B.dylib", b"@loader_path/../libown.so\0"
+    version = (0x32).to_bytes(4, "little") + (32).to_bytes(4, "little") + (1).to_bytes(4, "little")
+    assert program.count(library) == 1 and program.count(version) == 1 and len(library) == len(own)
+    place = program.index(version) + len(version)
+    newer = program[:place] + (14 << 16 | 1 << 8).to_bytes(4, "little") + program[place + 4 :]
+    phone = program[: place - 4] + (2).to_bytes(4, "little") + program[place:]
+    unsaid = program[: place - 12] + (0x1B).to_bytes(4, "little") + program[place - 8 :]
+    more = program.replace(library, own)
+    folder = tmp_path / "native-1"
+    folder.mkdir()
+    for data, why in {
+        newer: "'runtime.pkg/a.so' needs macOS 14.1, promised is 13.3",
+        phone: "'runtime.pkg/a.so' would not run on macOS: it is for platform 2",
+        unsaid: "'runtime.pkg/a.so' would not run on macOS: it does not say which version it is for",
+        more: "'runtime.pkg/a.so' needs the library 'libown.so', which not every Mac has",
+    }.items():
+        write_pkg(Pkg((Entry("a.so", BINARY, data),), 311, "Python"), folder / "runtime.pkg", deflate=True)
+        with pytest.raises(ToolFailed, match=f"^{why}$"):
+            promise.check_files(macos, [folder])
+    (folder / "libown.so").write_bytes(program)
+    promise.check_files(macos, [folder])
