@@ -38,6 +38,7 @@ def types(session: nox.Session) -> None:
     install(session, "mypy>=1.13", "types-psutil")
     session.run("mypy", "--strict", "-p", "mkllm.builder", "-p", "mkllm.runtime")
     session.run("mypy", "--strict", "--platform", "win32", "-p", "mkllm.runtime")
+    session.run("mypy", "--strict", "--platform", "darwin", "-p", "mkllm.builder", "-p", "mkllm.runtime")
 
 
 @nox.session

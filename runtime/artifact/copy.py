@@ -78,7 +78,7 @@ class Copier:
 
     def _kernel_copy(self, source: int, offset: int, size: int, at: int) -> int:
         """The number of bytes that the kernel copied; if not all, it is not asked again."""
-        if sys.platform == "win32":
+        if sys.platform != "linux":
             return 0
         done = 0
         try:

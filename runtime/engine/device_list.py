@@ -12,6 +12,7 @@ HEADING = "Available devices:"
 LISTED = re.compile(r"^  (?P<name>\D+(?P<index>\d+)): (?P<about>.*) \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)$")
 DETAILS = re.compile(r"ggml_vulkan: (?P<index>\d+) = .* \((?P<driver>[^()]*)\) \| uma: (?P<shared>[01]) \|")
 OF_CPU = "Device type is CPU"
+OF_METAL = re.compile(r"^ggml_metal_device_init: has unified memory += (?P<shared>true|false)$")
 OF_CUDA = re.compile(r"  Device (?P<index>\d+): .*, compute capability (?P<capability>\d+\.\d+), VMM: ")
 
 
@@ -36,7 +37,9 @@ def read_devices(words: str, environment: Mapping[str, str] | None = None) -> tu
 
 
 def _details(lines: Sequence[str]) -> dict[str, dict[str, str]]:
-    """`kind` and `driver`, or `capability`, by the device's number. What computes on the CPU has a second line."""
+    """`kind` and `driver`, or `capability`, by the device's number. What computes on the CPU has a second line.
+
+    Metal's devices come one after the other, without a number."""
     details: dict[str, dict[str, str]] = {}
     last: dict[str, str] = {}
     for line in lines:
@@ -47,4 +50,6 @@ def _details(lines: Sequence[str]) -> dict[str, dict[str, str]]:
             last["kind"] = SOFTWARE
         elif found := OF_CUDA.search(line):
             details[found["index"]] = {"capability": found["capability"]}
+        elif found := OF_METAL.search(line):
+            details[str(len(details))] = {"kind": INTEGRATED if found["shared"] == "true" else DISCRETE}
     return details

@@ -1,6 +1,7 @@
 """Looks at the GPUs of each backend in a child of its own, the engine itself, so that a driver can do no harm here.
 
-A driver that crashes, hangs or is not there costs a sentence and at most `SECONDS`; nothing here raises because of one.
+A driver that crashes, hangs or is not there costs a sentence and at most `SECONDS` (Metal: more); nothing here
+raises because of one.
 """
 
 import contextlib
@@ -52,16 +53,20 @@ def look(backends: Sequence[Backend], place: Callable[[Backend], Placed], frozen
                 asked[backend.name] = stack.enter_context(child)
             except RuntimeFailure as failure:
                 looks.append(Look(backend.name, trouble=f"{failure}"))
-        deadline = time.monotonic() + SECONDS
-        answers = {name: child.answer(deadline) for name, child in asked.items()}
+        begun = time.monotonic()
+        answers = {name: child.answer(begun + _seconds(known[name])) for name, child in asked.items()}
         return (*looks, *(_look(known[name], answers[name], child) for name, child in asked.items()))
+
+
+def _seconds(gpu: GpuBackend) -> float:
+    return SECONDS + gpu.more_seconds
 
 
 def _look(gpu: GpuBackend, answer: _Answer, asked: "_Child") -> Look:
     """Where no GPU is listed, whatever is there is asked for: there may be a software renderer."""
     devices = read_devices(answer.words)
     if answer.code != 0 or devices is None:
-        return Look(gpu.name, trouble=_trouble(answer))
+        return Look(gpu.name, trouble=_trouble(gpu, answer))
     if not devices and (refused := nvidia.refusal(answer.words)):
         return Look(gpu.name, (), *refused)
     if not devices and gpu.all_devices and not gpu.all_devices.keys() & os.environ.keys():
@@ -71,9 +76,9 @@ def _look(gpu: GpuBackend, answer: _Answer, asked: "_Child") -> Look:
     return Look(gpu.name, nvidia.with_driver(devices or ()))
 
 
-def _trouble(answer: _Answer) -> str:
+def _trouble(gpu: GpuBackend, answer: _Answer) -> str:
     if answer.code is None:
-        return f"its driver did not answer within {SECONDS:.0f} s"
+        return f"its driver did not answer within {_seconds(gpu):.0f} s"
     if crash := children.crash(answer.code):
         return f"its driver crashed ({children.crash_name(crash)})"
     if answer.code == NOT_STARTED:

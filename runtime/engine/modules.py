@@ -156,7 +156,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def _memfd(name: str) -> int:
     """Executable explicitly, where the kernel is new enough to ask for that."""
-    if sys.platform == "win32" or not hasattr(os, "memfd_create"):
+    if sys.platform != "linux" or not hasattr(os, "memfd_create"):
         raise OSError(errno.ENOSYS, "this Python was built without files in memory")
     try:
         return os.memfd_create(name, os.MFD_CLOEXEC | MFD_EXEC)

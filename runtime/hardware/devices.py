@@ -11,13 +11,21 @@ KINDS = (DISCRETE, INTEGRATED, SOFTWARE)
 
 @dataclass(frozen=True)
 class GpuBackend:
-    """A backend that computes on GPUs. It knows no software renderers unless `all_devices` is in its environment."""
+    """A backend that computes on GPUs. It knows no software renderers unless `all_devices` is in its environment.
+
+    `more_seconds`: so much longer than others it may take to list its devices.
+    """
 
     name: str
     all_devices: Mapping[str, str] = field(default_factory=dict)
+    more_seconds: float = 0.0
 
 
-GPU_BACKENDS = (GpuBackend("cuda"), GpuBackend("metal"), GpuBackend("vulkan", {"GGML_VK_VISIBLE_DEVICES": "0"}))
+GPU_BACKENDS = (
+    GpuBackend("cuda"),
+    GpuBackend("metal", more_seconds=25.0),  # the first look on a machine compiles its kernels
+    GpuBackend("vulkan", {"GGML_VK_VISIBLE_DEVICES": "0"}),
+)
 # Turing, the oldest of NVIDIA's GPUs that the kit's CUDA backend is compiled for.
 CAPABILITY = "7.5"
 CAPABILITY_WRITTEN = re.compile(r"\d+\.\d+")

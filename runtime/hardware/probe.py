@@ -70,9 +70,13 @@ class Facts:
 
 
 def probe(root: Path = Path("/")) -> Facts:
-    """Look at the machine; `root` stands for `/` of a POSIX system (another one in tests)."""
+    """Look at the machine; `root` stands for `/` of a Linux system (another one in tests)."""
     if sys.platform == "win32":
         from mkllm.runtime.platform.windows.facts import facts
+
+        return _played(facts(), os.environ.get("MKLLM_PROBE"))
+    if sys.platform == "darwin":
+        from mkllm.runtime.platform.macos.facts import facts
 
         return _played(facts(), os.environ.get("MKLLM_PROBE"))
     notes: list[str] = []

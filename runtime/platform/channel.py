@@ -12,6 +12,14 @@ if sys.platform == "win32":
         reader,
         url,
     )
+elif sys.platform == "darwin":
+    from mkllm.runtime.platform.macos.channel import arguments, is_connected, new_address
+    from mkllm.runtime.platform.posix.channel import (
+        connect,
+        connector,
+        reader,
+        url,
+    )
 else:
     from mkllm.runtime.platform.posix.channel import (
         arguments,

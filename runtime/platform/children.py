@@ -20,6 +20,23 @@ if sys.platform == "win32":
         number,
         start,
     )
+elif sys.platform == "darwin":
+    from mkllm.runtime.platform.macos.children import activity, dump_no_memory
+    from mkllm.runtime.platform.posix.children import (
+        FROM_OUTSIDE,
+        ILLEGAL,
+        KILLED,
+        LONGEST_WAIT,
+        SEPARATOR,
+        UNREADABLE,
+        Hearing,
+        ask_to_end,
+        crash,
+        crash_name,
+        kill,
+        number,
+        start,
+    )
 else:
     from mkllm.runtime.platform.posix.children import (
         FROM_OUTSIDE,

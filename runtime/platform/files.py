@@ -21,6 +21,23 @@ if sys.platform == "win32":
         undisturbed,
         write_from,
     )
+elif sys.platform == "darwin":
+    from mkllm.runtime.platform.macos.files import is_running, share, temporary
+    from mkllm.runtime.platform.posix.files import (
+        create,
+        finish,
+        lock,
+        lock_shared,
+        locked_folder,
+        native,
+        open_for_reading,
+        read_into,
+        rename_unused,
+        sync,
+        sync_folder,
+        undisturbed,
+        write_from,
+    )
 else:
     from mkllm.runtime.platform.posix.files import (
         create,

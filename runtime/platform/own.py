@@ -9,6 +9,9 @@ if sys.platform == "win32":
         own_program,
         release,
     )
+elif sys.platform == "darwin":
+    from mkllm.runtime.platform.macos.own import guardian, own_program
+    from mkllm.runtime.platform.posix.own import end_self, release
 else:
     from mkllm.runtime.platform.posix.own import (
         end_self,

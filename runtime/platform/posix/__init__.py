@@ -1,1 +1,1 @@
-"""The halves for Linux and macOS."""
+"""The halves for Linux, and of macOS what is the same there."""

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 
 assert sys.platform != "win32"
 
@@ -20,7 +21,11 @@ def open_page(url: str) -> bool:
     opener = next((found for name in OPENERS if (found := shutil.which(name))), None)
     if opener is None:
         return False
-    words = [opener, "open", url] if opener.endswith("/gio") else [opener, url]
+    return begin([opener, "open", url] if opener.endswith("/gio") else [opener, url])
+
+
+def begin(words: Sequence[str]) -> bool:
+    """Start a program of the desktop's, which may outlive this one; False where that cannot be done."""
     try:
         started = subprocess.Popen(
             words,

@@ -39,7 +39,7 @@ def create(path: "Path", mode: int = 0o600) -> int:
 
 def temporary(name: str, folder: "Path") -> int:
     """A file without a name, gone with the last who has it open; in memory. Raises OSError where there is none."""
-    if not hasattr(os, "memfd_create"):
+    if sys.platform != "linux" or not hasattr(os, "memfd_create"):
         raise OSError(errno.ENOSYS, "this system has no files in memory")
     return os.memfd_create(name)
 
@@ -75,7 +75,7 @@ def finish(descriptor: int, mode: int) -> None:
 
 def sync(descriptor: int) -> None:
     """All that was written is on the disk."""
-    os.fdatasync(descriptor)
+    getattr(os, "fdatasync", os.fsync)(descriptor)
 
 
 def sync_folder(folder: "Path") -> None:

@@ -138,6 +138,16 @@ def test_a_driver_that_hangs_is_ended_with_all_that_it_started(see: See, monkeyp
     ]
 
 
+def test_the_kernels_of_metal_may_be_compiled_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(looking, "SECONDS", 0.3)
+    engine = tmp_path / "engine"
+    engine.write_text("#!/bin/sh\nsleep 1\necho Available devices:\n")
+    engine.chmod(0o755)
+    backends = [VULKAN, Backend("metal", "native/libggml-metal.so")]
+    found = {one.backend: one.trouble for one in look(backends, lambda backend: Placed(engine, ()), None)}
+    assert found == {"vulkan": "its driver did not answer within 0 s", "metal": None}
+
+
 def test_an_engine_that_cannot_be_executed(tmp_path: Path) -> None:
     (tmp_path / "engine").write_text("no program")
     (found,) = look([VULKAN], lambda backend: Placed(tmp_path / "engine", ()), None)

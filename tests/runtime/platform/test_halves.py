@@ -1,4 +1,4 @@
-"""The halves of runtime/platform: what is taken from one is in both, and nobody else asks which system it is."""
+"""The halves of runtime/platform: what is taken from one is in all, and nobody else asks which system it is."""
 
 import ast
 from pathlib import Path
@@ -33,34 +33,58 @@ def defined(path):
     return names
 
 
-def taken(path):
-    """Names that a module takes from each half."""
-    nodes = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)]
-    return {node.module.split(".")[-2]: {alias.name for alias in node.names} for node in nodes}
+def taken(name):
+    """The names that a module takes on each system, and from which folder; one that asks of Windows alone has on macOS
+    what it has on Linux."""
+    tree = ast.parse((FOLDER / name).read_text("utf-8"))
+    [choice] = [node for node in tree.body if isinstance(node, ast.If)]
+    asked = [ast.unparse(choice.test)]
+    branches = {"win32": choice.body}
+    if len(choice.orelse) == 1 and isinstance(second := choice.orelse[0], ast.If):
+        asked.append(ast.unparse(second.test))
+        branches |= {"darwin": second.body, "linux": second.orelse}
+    else:
+        branches |= {"darwin": choice.orelse, "linux": choice.orelse}
+    assert asked == ["sys.platform == 'win32'", "sys.platform == 'darwin'"][: len(asked)]
+    return {
+        system: {alias.name: node.module.split(".")[-2] for node in nodes for alias in node.names}
+        for system, nodes in branches.items()
+    }
+
+
+def functions(half, name):
+    tree = ast.parse((FOLDER / half / name).read_text("utf-8"))
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {one.name: [argument.arg for argument in one.args.args] for one in found}
 
 
 @pytest.mark.parametrize("name", FACADES)
-def test_both_halves_have_what_is_taken(name):
-    names = taken(FOLDER / name)
-    assert names["posix"] == names["windows"]
-    for half in ("posix", "windows"):
-        assert names[half] <= defined(FOLDER / half / name)
+def test_every_system_has_what_is_taken(name):
+    found = taken(name)
+    assert found["win32"].keys() == found["darwin"].keys() == found["linux"].keys() != set()
+    assert set(found["win32"].values()) == {"windows"} and set(found["linux"].values()) == {"posix"}
+    for names in found.values():
+        for one, half in names.items():
+            assert one in defined(FOLDER / half / name)
 
 
 @pytest.mark.parametrize("name", FACADES)
 def test_halves_are_called_alike(name):
     """The same parameters, in the same order."""
+    found = taken(name)
+    for one, half in found["linux"].items():
+        wanted = functions(half, name).get(one)
+        for other in ("win32", "darwin"):
+            if one != "is_connected" and wanted is not None:  # of that one the second is for tests
+                assert functions(found[other][one], name)[one] == wanted, (other, one)
 
-    def signatures(half):
-        tree = ast.parse((FOLDER / half / name).read_text("utf-8"))
-        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-        return {one.name: [argument.arg for argument in one.args.args] for one in functions}
 
-    posix, windows = signatures("posix"), signatures("windows")
-    shared = taken(FOLDER / name)["posix"] & posix.keys()
-    assert shared <= windows.keys()
-    for function in shared - {"is_connected"}:  # whose second one is for tests
-        assert posix[function] == windows[function], function
+@pytest.mark.parametrize("name", FACADES)
+def test_nothing_of_macos_is_left_out(name):
+    """What a module of its folder defines under a name that is taken, is what is taken there."""
+    found = taken(name)["darwin"]
+    own = functions("macos", name).keys() if (FOLDER / "macos" / name).exists() else set()
+    assert {one for one, half in found.items() if half == "macos"} == own & found.keys()
 
 
 def test_nobody_else_asks_which_system_it_is():

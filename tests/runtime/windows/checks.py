@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path
 
 from mkllm.runtime.artifact.draft import draft
+from mkllm.runtime.errors import NoPlace
 from mkllm.runtime.platform import channel, children, files, own
 from mkllm.runtime.platform.windows import machine, places, processor, terminal
 from mkllm.runtime.signals import Terminated, raise_on_termination
@@ -249,7 +250,7 @@ def check_places(folder):
     try:
         places.native_home("0123456789abcdef")
         failure = None
-    except places.NoPlace as error:
+    except NoPlace as error:
         failure = f"{error.exit_code} {error}".replace(str(folder), "F")
     return [
         str(chosen[0].relative_to(folder)),

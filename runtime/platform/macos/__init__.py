@@ -1,0 +1,1 @@
+"""What of POSIX systems is different on macOS."""
