@@ -16,6 +16,7 @@ from mkllm.builder.kit.part import Report
 from mkllm.builder.kit.target import Target
 from mkllm.builder.kit.toolchain import Tools
 from mkllm.builder.process import run
+from mkllm.runtime.artifact.macho import is_macho
 
 STEP = re.compile(r"^\[(\d+)/(\d+)\] ")
 
@@ -92,7 +93,8 @@ def compilers(target: Target, tools: Tools, places: Places) -> dict[str, Path]:
 
 def system(target: Target) -> dict[str, str]:
     """What CMake must know of the target."""
-    return {"CMAKE_SYSTEM_NAME": target.system, "CMAKE_SYSTEM_PROCESSOR": target.machine}
+    apple = {"CMAKE_OSX_SYSROOT": ""} if target.macos else {}  # zig has what it needs of Apple's
+    return {"CMAKE_SYSTEM_NAME": target.system, "CMAKE_SYSTEM_PROCESSOR": target.machine, **apple}
 
 
 def configure(
@@ -138,7 +140,7 @@ def place(source: Path, target: Path) -> Path:
     """A file into its folder, which may be new; what is compiled may be executed. Returns `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    target.chmod(0o755 if is_elf(target) else 0o644)
+    target.chmod(0o755 if is_elf(target) or is_macho(target.read_bytes()) else 0o644)
     return target
 
 

@@ -13,7 +13,7 @@ from mkllm.builder.kit import native, project, toolchain
 from mkllm.builder.kit.target import TARGETS, Target
 from mkllm.builder.kit.toolchain import Tools
 
-LINUX, ARM = TARGETS["linux-x86_64"], TARGETS["linux-aarch64"]
+LINUX, ARM, MACOS = TARGETS["linux-x86_64"], TARGETS["linux-aarch64"], TARGETS["macos-arm64"]
 
 
 @dataclass
@@ -111,7 +111,7 @@ def test_disk_full_while_unpacking(sdist: Path, tmp_path: Path, monkeypatch: pyt
         native.part(LINUX, "host", sdist).build(tmp_path / "work", tmp_path / "out", Notes())
 
 
-@pytest.mark.parametrize(("target", "count"), [(LINUX, 14), (ARM, 8)])
+@pytest.mark.parametrize(("target", "count"), [(LINUX, 14), (ARM, 8), (MACOS, 3)])
 def test_what_cmake_is_told(target: Target, count: int, sdist: Path, tools: Tools, tmp_path: Path) -> None:
     part, told = native.part(target, "all", sdist), tmp_path / "told"
     program(tools.cmake, f'printf "%s\\n" "$@" > {told}')
@@ -122,5 +122,6 @@ def test_what_cmake_is_told(target: Target, count: int, sdist: Path, tools: Tool
     assert "-DMKLLM_LLAMA_VERSION=9.9" in words
     assert next(word for word in words if word.startswith("-DMKLLM_VARIANTS=")).count(";") == count - 1
     assert f"-DCMAKE_SYSTEM_PROCESSOR={target.machine}" in words
+    assert ("-DCMAKE_OSX_SYSROOT=" in words) == (target == MACOS)
     assert f"-target {target.zig}" in (tmp_path / "work/toolchain/cxx").read_text()
     assert (tmp_path / "work/project/shim.cpp").exists()

@@ -1,0 +1,212 @@
+#include "system.h"
+
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdlib>
+#include <memory>
+
+#include <fcntl.h>
+#include <mach/mach.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysctl.h>
+#include <unistd.h>
+
+namespace {
+
+struct task {
+    void (*work)(int);
+    int argument;
+};
+
+void * run(void * given) {
+    const std::unique_ptr<task> t((task *) given);
+    t->work(t->argument);
+    return nullptr;
+}
+
+using file = std::unique_ptr<FILE, int (*)(FILE *)>;
+
+template <typename call> int64_t uninterrupted(const call & once) {
+    ssize_t n;
+    do {
+        n = once();
+    } while (n == -1 && errno == EINTR);
+    return n;
+}
+
+}  // namespace
+
+const char MKLLM_SEPARATOR = ':';
+
+void mkllm_prepare_process(int &, char **&) {}
+
+void mkllm_binary_output() {}
+
+std::optional<std::string> mkllm_take_variable(const char * name) {
+    const char * value = std::getenv(name);
+    std::optional<std::string> copy;
+    if (value) {
+        copy = value;
+    }
+    unsetenv(name);
+    return copy;
+}
+
+int mkllm_start_thread(void (*work)(int), int argument) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    auto t = std::make_unique<task>(task{ work, argument });
+    pthread_t thread;
+    const int error = pthread_create(&thread, nullptr, run, t.get());
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (!error) {
+        t.release();
+        pthread_detach(thread);
+    }
+    return error;
+}
+
+std::string mkllm_module_name(const std::string & path) {
+    return path;
+}
+
+// There is no affinity: a process may use them all.
+unsigned mkllm_processors_allowed() {
+    int count = 1;
+    size_t size = sizeof count;
+    return sysctlbyname("hw.logicalcpu", &count, &size, nullptr, 0) || count < 1 ? 1 : (unsigned) count;
+}
+
+// What nobody uses, and what is only kept because it might be.
+uint64_t mkllm_free_memory() {
+    vm_statistics64_data_t facts;
+    mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;
+    if (host_statistics64(mach_host_self(), HOST_VM_INFO64, (host_info64_t) &facts, &count) != KERN_SUCCESS) {
+        return UINT64_MAX;
+    }
+    return ((uint64_t) facts.free_count + facts.inactive_count + facts.purgeable_count) * mkllm_page();
+}
+
+int mkllm_inherited(long long number) {
+    return number < 0 || number > 1 << 20 || fcntl((int) number, F_SETFD, FD_CLOEXEC) == -1 ? -1 : (int) number;
+}
+
+int64_t mkllm_file_size(int fd) {
+    struct stat facts;
+    return fstat(fd, &facts) == -1 ? -1 : (int64_t) facts.st_size;
+}
+
+// By its name, since opening a descriptor under /dev/fd gives one that shares its position. A file that has lost its name has to
+// do with that: whoever gave it reads and writes by offsets.
+FILE * mkllm_reopen(int fd, int64_t offset) {
+    char path[PATH_MAX];
+    struct stat wanted, found;
+    if (fstat(fd, &wanted) == -1) {
+        return nullptr;
+    }
+    file f(nullptr, std::fclose);
+    if (wanted.st_nlink == 0) {
+        const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        f.reset(copy == -1 ? nullptr : fdopen(copy, "rb"));
+        if (!f && copy != -1) {
+            close(copy);
+        }
+    } else if (fcntl(fd, F_GETPATH, path) != -1) {
+        f.reset(std::fopen(path, "rb"));
+        const bool opened = f && fcntl(fileno(f.get()), F_SETFD, FD_CLOEXEC) != -1 && fstat(fileno(f.get()), &found) != -1;
+        if (!opened || wanted.st_dev != found.st_dev || wanted.st_ino != found.st_ino) {
+            return nullptr;
+        }
+    }
+    return f && fseeko(f.get(), (off_t) offset, SEEK_SET) == 0 ? f.release() : nullptr;
+}
+
+int64_t mkllm_read_at(int fd, char * data, size_t size, int64_t offset) {
+    return uninterrupted([&] { return pread(fd, data, size, (off_t) offset); });
+}
+
+int64_t mkllm_write_at(int fd, const char * data, size_t size, int64_t offset) {
+    return uninterrupted([&] { return pwrite(fd, data, size, (off_t) offset); });
+}
+
+int64_t mkllm_write(int fd, const char * data, size_t size) {
+    return uninterrupted([&] { return write(fd, data, size); });
+}
+
+int64_t mkllm_write_quietly(int fd, const char * data, size_t size) {
+    sigset_t pipe_signal, before, waiting;
+    sigemptyset(&pipe_signal);
+    sigaddset(&pipe_signal, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+    const int64_t n = mkllm_write(fd, data, size);
+    const int error = errno;
+    if (n == -1 && error == EPIPE && sigpending(&waiting) == 0 && sigismember(&waiting, SIGPIPE)) {
+        int taken;
+        sigwait(&pipe_signal, &taken);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    errno = error;
+    return n;
+}
+
+// There are no files in memory alone: one without a name, of which what is in use stays in memory while there is room.
+int mkllm_memory_file() {
+    const char * folder = std::getenv("TMPDIR");
+    std::string path = std::string(folder && *folder ? folder : "/tmp") + "/mkllm-XXXXXX";
+    const int fd = mkostemp(path.data(), O_CLOEXEC);
+    if (fd != -1) {
+        unlink(path.c_str());
+    }
+    return fd;
+}
+
+void mkllm_punch(int fd, int64_t begin, int64_t end) {
+    fpunchhole_t hole = {};
+    hole.fp_offset = (off_t) begin;
+    hole.fp_length = (off_t) (end - begin);
+    fcntl(fd, F_PUNCHHOLE, &hole);  // a wish
+}
+
+size_t mkllm_page() {
+    return (size_t) sysconf(_SC_PAGESIZE);
+}
+
+size_t mkllm_granularity() {
+    return mkllm_page();
+}
+
+void * mkllm_map(int fd, int64_t offset, size_t size) {
+    void * begin = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, (off_t) offset);
+    return begin == MAP_FAILED ? nullptr : begin;
+}
+
+void mkllm_unmap(void * begin, size_t size) {
+    munmap(begin, size);
+}
+
+void * mkllm_reserve(size_t size) {
+    void * begin = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
+    return begin == MAP_FAILED ? nullptr : begin;
+}
+
+bool mkllm_commit(void *, size_t) {
+    return true;  // memory comes to what is written
+}
+
+void mkllm_forget(void * begin, size_t size) {
+    madvise(begin, size, MADV_FREE);
+}
+
+void mkllm_release(void * begin, size_t size) {
+    munmap(begin, size);
+}
+
+void mkllm_wish_huge_pages(void *, size_t) {}
+
+void mkllm_wish_locked(void * begin, size_t size) {
+    mlock(begin, size);
+}
