@@ -12,6 +12,7 @@ from mkllm.builder.devices import Device
 from mkllm.builder.errors import TooLarge
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import examiner, find_kit
+from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.model import promise, vocabulary
 from mkllm.builder.model.memory import measuring
 from mkllm.builder.model.reference import Source, offer, resolve
@@ -23,7 +24,7 @@ from mkllm.builder.prepack import Prepacking, prepacking
 from mkllm.builder.progress import Output, size
 from mkllm.builder.quant import choice
 from mkllm.builder.quant.choice import Quantizing
-from mkllm.builder.sign import Signing, is_signable
+from mkllm.builder.sign import Signing
 from mkllm.builder.target import check_path, check_source, check_space, check_system, implied_system
 from mkllm.builder.version import version
 from mkllm.builder.writer import Facts, Program, Shelf, size_of, work_of, write
@@ -123,7 +124,7 @@ def _bootloader(path: Path, kit: Kit, source: Source, request: Request) -> bytes
 
 
 def _expect_signable(systems: Sequence[str], request: Request) -> None:
-    if request.signing and not any(is_signable(system) for system in systems):
+    if request.signing and not any(TARGETS[system].is_signable for system in systems):
         why = "; one for macOS is signed ad hoc anyway" if MACOS in systems else ""
         raise click.BadParameter(
             f"only programs for Windows are signed, this one is for {' and '.join(systems)}{why}: leave it out",
@@ -290,7 +291,7 @@ def _tell(shelf: Shelf, kits: Sequence[Kit], source: Source, request: Request, o
 def _finish(program: Program, new: Draft, request: Request) -> None:
     """Sign it, and raise TooLarge when it is larger than was thought before."""
     target, limits = program.kit.target, request.limits
-    if request.signing and is_signable(target):
+    if request.signing and TARGETS[target].is_signable:
         request.signing.sign(new, str(program.target))
     length, most = os.fstat(new.descriptor).st_size, limits.of(target)
     if most is not None and length > most:

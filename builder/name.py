@@ -1,9 +1,10 @@
 """What an artifact may call itself, and what it is called after a model's file when nobody says."""
 
+from mkllm.builder.kit.target import TARGETS
+
 MAX = 100
 FALLBACK = "model"
 IN_NO_FILE = frozenset('/\\:*?"<>|')  # of a name that any system takes
-WINDOWS = "windows-"
 
 
 def is_name(text: str) -> bool:
@@ -25,4 +26,4 @@ def file_name(name: str) -> str:
 
 def program_name(base: str, target: str) -> str:
     """What one of several programs of a model is called."""
-    return f"{base}-{target}" + (".exe" if target.startswith(WINDOWS) else "")
+    return TARGETS[target].program(f"{base}-{target}")

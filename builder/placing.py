@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from mkllm.builder.errors import TooLarge
+from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.model.divide import Division, divide, header_of, undivided
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.progress import size
@@ -13,8 +14,6 @@ from mkllm.builder.progress import size
 Split = Literal["auto", "always", "never"]
 SPLITS: tuple[Split, ...] = ("auto", "always", "never")
 
-# The largest program that a system starts, in bytes; those that are not here start any.
-LARGEST_PROGRAM = {"windows-x86_64": (4 << 30) - 1}
 # For what is not known before it is written: the manifest, the directory, a signature.
 MARGIN = 1 << 20
 
@@ -33,11 +32,11 @@ class Limits:
 
     def of(self, target: str) -> int | None:
         """The largest program for that target."""
-        return min((most for most in (LARGEST_PROGRAM.get(target), self.file) if most), default=None)
+        return min((most for most in (TARGETS[target].largest_program, self.file) if most), default=None)
 
     def why(self, target: str) -> str:
         """The reason for that, as a clause."""
-        system = LARGEST_PROGRAM.get(target)
+        system = TARGETS[target].largest_program
         if self.file and (not system or self.file < system):
             return f"--max-file-size allows {size(self.file)}"
         return f"{target} starts no program of {size(system or 0)} or more"

@@ -6,15 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mkllm.builder.build import Made
-from mkllm.runtime.artifact.manifest import Manifest
-
-# What the frozen Python needs of the system where that is not a version of glibc.
-FLOORS = {"windows-x86_64": "Windows 10", "macos-arm64": "macOS 13.3"}
-
-
-def floor(manifest: Manifest) -> str:
-    """The oldest system that the artifact runs on."""
-    return FLOORS.get(manifest.target, f"glibc {manifest.kit.glibc}")
+from mkllm.builder.kit.target import TARGETS
 
 
 def report(made: Made) -> dict[str, Any]:
@@ -28,7 +20,7 @@ def report(made: Made) -> dict[str, Any]:
         "path": str(made.path.absolute()),
         "size": made.size,
         "target": manifest.target,
-        "floor": floor(manifest),
+        "floor": TARGETS[manifest.target].floor(manifest.kit.glibc),
         "files": [{"path": str(made.path.absolute()), "size": made.size, "sha256": _sha256(made.path)}, *beside],
         "members": [{"name": m.name, "size": m.size, "sha256": m.sha256} for m in manifest.members],
         "manifest": json.loads(manifest.to_bytes()),

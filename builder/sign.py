@@ -13,12 +13,6 @@ from mkllm.runtime.artifact.verify import verify
 from mkllm.runtime.errors import RuntimeFailure
 
 FILE, SIGNED = "{file}", "{signed}"
-PREFIX = "windows-"
-
-
-def is_signable(target: str) -> bool:
-    """Whether programs for that target are signed here."""
-    return target.startswith(PREFIX)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,10 @@ import os
 from pathlib import Path
 
 from mkllm.builder.errors import NoKit, NoSpace, PermissionFailure, TargetExists
-from mkllm.builder.kit.target import TARGETS, default
+from mkllm.builder.kit.target import TARGETS, default, of_program
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.progress import size
 from mkllm.runtime.artifact.draft import failure
-
-WINDOWS, WINDOWS_SUFFIX = "windows-x86_64", ".exe"
 
 
 def check_system(system: str | None, path: Path | None) -> str:
@@ -25,7 +23,8 @@ def check_system(system: str | None, path: Path | None) -> str:
 
 def implied_system(path: Path | None) -> str | None:
     """The system that a file's name alone asks for, None when it asks for none."""
-    return WINDOWS if path and path.suffix.lower() == WINDOWS_SUFFIX else None
+    asked = of_program(path.name) if path else None
+    return asked.name if asked else None
 
 
 def check_path(path: Path, force: bool) -> None:

@@ -13,9 +13,9 @@ from mkllm.builder import cache
 from mkllm.builder.errors import MissingTool, NoKit, NoSource, ToolFailed, WrongHash
 from mkllm.builder.kit.kit import File, Kit
 from mkllm.builder.kit.store import keep
+from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.process import run
 
-TARGETS = ("linux-x86_64", "linux-aarch64", "windows-x86_64", "macos-arm64")
 CHUNK = 1 << 20
 RETRIES = "2"  # pip tells of an index that it cannot reach only when it tries again
 # Words of pip's, in all versions since 22, and what they mean.

@@ -6,6 +6,7 @@ A new system is a new row. What a part does for each of them is said in the part
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from mkllm.builder.errors import NoKit
 
@@ -31,7 +32,8 @@ class Target:
     """One system. `name` is what users call it, `system` and `machine` what CMake and Linux do, `zig` and `triplet`
     what zig and the GNU tools do; `platforms` are tags of the wheels that it can use. For Linux: the `glibc` that is
     promised, the path of its `loader`, the `elf_machine` of its files, and the largest `page`, in bytes, that its
-    kernels have. For Windows and macOS: the oldest version that is promised, `windows` or `macos`."""
+    kernels have. For Windows and macOS: the oldest version that is promised, `windows` or `macos`; and what the system
+    takes of programs: `largest_program`, in bytes (None: any), and the end of their names, `suffix`."""
 
     name: str
     system: str
@@ -43,13 +45,26 @@ class Target:
     loader: str = ""
     elf_machine: int = 0
     page: int = 4096
-    # Parts of other systems do not depend on these.
+    # Parts of other systems do not depend on these: `repr` goes into the keys of compiled parts.
     windows: tuple[int, int] | None = field(default=None, repr=False)
     macos: tuple[int, int] | None = field(default=None, repr=False)
+    largest_program: int | None = field(default=None, repr=False)
+    suffix: str = field(default="", repr=False)
+
+    @property
+    def is_signable(self) -> bool:
+        """Whether programs for it are signed where they are made, by a tool of the maker's."""
+        return self.windows is not None
+
+    def floor(self, glibc: str) -> str:
+        """The oldest system that an artifact runs on, in words; `glibc` is what its kit promises."""
+        if self.macos:
+            return "macOS {}.{}".format(*self.macos)
+        return f"Windows {self.windows[0]}" if self.windows else f"glibc {glibc}"
 
     def program(self, name: str) -> str:
         """The file name of a program."""
-        return f"{name}.exe" if self.windows else name
+        return name + self.suffix
 
     def library(self, name: str) -> str:
         """The file name of a shared library or of a module: `libggml.so`, `ggml.dll`."""
@@ -98,6 +113,8 @@ _ROWS = (
         triplet="x86_64-w64-mingw32",
         platforms=("win_amd64",),
         windows=(10, 0),
+        largest_program=(4 << 30) - 1,
+        suffix=".exe",
     ),
     Target(
         name="macos-arm64",
@@ -118,6 +135,12 @@ def named(name: str) -> Target:
     if name not in TARGETS:
         raise NoKit(f"there is no recipe for the target {name!r}: choose {' or '.join(TARGETS)}")
     return TARGETS[name]
+
+
+def of_program(name: str) -> Target | None:
+    """The target whose programs alone have names that end so; None when the name says nothing."""
+    ending = PurePath(name).suffix.lower()
+    return next((row for row in _ROWS if row.suffix and ending == row.suffix), None)
 
 
 def host() -> Target | None:

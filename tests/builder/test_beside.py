@@ -14,9 +14,10 @@ from mkllm.builder import outputs
 from mkllm.builder.build import Made, Request, build_all, make, make_all
 from mkllm.builder.errors import NoSpace, TargetExists, TooLarge
 from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.model.divide import divide
 from mkllm.builder.model.reference import resolve
-from mkllm.builder.placing import LARGEST_PROGRAM, Limits
+from mkllm.builder.placing import Limits
 from mkllm.builder.progress import Output
 from mkllm.builder.report import report
 from mkllm.runtime.artifact.copy import Copier
@@ -190,8 +191,9 @@ def test_windows_has_a_limit_of_its_own(
     windows_kit: Kit, small_kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two programs in one run: where the weights have to be beside one of them, the other may have them inside."""
-    assert LARGEST_PROGRAM["windows-x86_64"] == 4 * 1024**3 - 1
-    monkeypatch.setitem(LARGEST_PROGRAM, "windows-x86_64", (1 << 20) + 300_000)
+    windows = TARGETS["windows-x86_64"]
+    assert windows.largest_program == 4 * 1024**3 - 1
+    monkeypatch.setitem(TARGETS, windows.name, replace(windows, largest_program=(1 << 20) + 300_000))
     model = tmp_path / "m.gguf"
     shutil.copy(small_gguf, model)
     os.truncate(model, 400_000)

@@ -1,6 +1,7 @@
 """The table of targets: what its rows must have, and which of them this machine is."""
 
 import platform
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,21 @@ def test_a_machine_without_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert targets.host() is None and targets.default().name == "linux-x86_64"
     with pytest.raises(NoKit, match="^kits are not built on Linux riscv64: build one on linux-x86_64 or "):
         targets.builder()
+
+
+def test_parts_do_not_depend_on_what_programs_are_like() -> None:
+    """What is in `repr` goes into the keys of compiled parts."""
+    windows = TARGETS["windows-x86_64"]
+    assert repr(replace(windows, windows=None, largest_program=1, suffix="")) == repr(windows)
+    assert repr(replace(windows, zig="other")) != repr(windows)
+
+
+def test_what_programs_are_like() -> None:
+    windows, linux = TARGETS["windows-x86_64"], TARGETS["linux-x86_64"]
+    assert (windows.program("a"), windows.floor(""), windows.is_signable) == ("a.exe", "Windows 10", True)
+    assert (linux.program("a"), linux.floor("2.17"), linux.is_signable) == ("a", "glibc 2.17", False)
+    assert windows.largest_program == 4 * 1024**3 - 1 and linux.largest_program is None
+    assert targets.of_program("a.EXE") is windows and targets.of_program("a.exe.gguf") is None
 
 
 def test_unknown() -> None:
