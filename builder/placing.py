@@ -1,6 +1,5 @@
 """Whether weights go into the program or beside it, by how large files may be; writes nothing."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,11 +15,6 @@ SPLITS: tuple[Split, ...] = ("auto", "always", "never")
 
 # For what is not known before it is written: the manifest, the directory, a signature.
 MARGIN = 1 << 20
-
-UNITS = {"": 1, "B": 1}
-UNITS |= {f"{letter}{end}": 1000**power for power, letter in enumerate("KMGT", 1) for end in ("", "B")}
-UNITS |= {f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", 1)}
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
 @dataclass(frozen=True)
@@ -40,15 +34,6 @@ class Limits:
         if self.file and (not system or self.file < system):
             return f"--max-file-size allows {size(self.file)}"
         return f"{target} starts no program of {size(system or 0)} or more"
-
-
-def bytes_of(text: str) -> int:
-    """The number of bytes that `4GB`, `3.9GiB` or `1000000` are. Raises ValueError."""
-    match = SIZE.fullmatch(text.strip())
-    if not match or match[2].upper() not in UNITS:
-        raise ValueError(text)
-    unit = UNITS[match[2].upper()]
-    return int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit
 
 
 def room_in(target: str, program: int, limits: Limits) -> int | None:

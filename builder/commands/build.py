@@ -11,8 +11,9 @@ from mkllm.builder.commands.defaults import defaults, defaults_options
 from mkllm.builder.commands.devices import chosen
 from mkllm.builder.commands.quantizing import quantizing, quantizing_options
 from mkllm.builder.name import is_name
-from mkllm.builder.placing import SPLITS, Limits, Split, bytes_of
+from mkllm.builder.placing import SPLITS, Limits, Split
 from mkllm.builder.sign import Signing
+from mkllm.builder.size import bytes_of
 from mkllm.runtime.artifact.shown import shown
 
 if TYPE_CHECKING:

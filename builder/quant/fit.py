@@ -1,6 +1,6 @@
 """The best type of a model that fits into so much memory, beside its caches and buffers; pure but for the sizes."""
 
-import re
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,14 +8,13 @@ from mkllm.builder.devices import UnknownDevice, find_device
 from mkllm.builder.errors import TooSmall
 from mkllm.builder.progress import size
 from mkllm.builder.quant.quantize import Plan
+from mkllm.builder.size import bytes_of
 from mkllm.runtime.artifact import footprint
 from mkllm.runtime.artifact.footprint import F16, PROGRAMS
 from mkllm.runtime.artifact.manifest import Model
 
 CONTEXT = 4096  # tokens, where nobody says
-SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?) ?(?P<unit>[kMGT]?i?)B?", re.IGNORECASE)
-UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
-BINARY = {"KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30, "TI": 1 << 40}
+LEAST = 1000  # bytes; `6` and `7B` are not meant as that many
 
 
 class NoRoom(ValueError):
@@ -34,10 +33,9 @@ class Room:
 
 def parse_room(text: str) -> Room:
     """`6GB` (10^9 bytes), `6GiB`, or a device such as `pi5`. Raises NoRoom."""
-    if match := SIZE.fullmatch(text.strip()):
-        unit = match["unit"].upper()
-        count = int(float(match["number"]) * {**UNITS, **BINARY}[unit]) if unit != "I" else 0
-        if count > 0 and unit:
+    with contextlib.suppress(ValueError):
+        count = bytes_of(text)
+        if count >= LEAST:
             return Room(size(count), count)
     try:
         device = find_device(text.strip())

@@ -8,29 +8,12 @@ import pytest
 
 from mkllm.builder.errors import TooLarge
 from mkllm.builder.model.weights import Span, Stamp, Weights
-from mkllm.builder.placing import MARGIN, Limits, Split, bytes_of, division, growth, is_beside, room_in
+from mkllm.builder.placing import MARGIN, Limits, Split, division, growth, is_beside, room_in
 
 WINDOWS, LINUX = "windows-x86_64", "linux-x86_64"
 GIB4 = 4 << 30
 KIT = 40_000_000
 FAT32 = GIB4 - 1
-
-
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("4GB", 4 * 10**9), ("4 gb", 4 * 10**9), ("4GiB", GIB4), ("3.9GiB", int(3.9 * (1 << 30))), ("123", 123),
-        ("5m", 5_000_000), ("2KiB", 2048), ("1.5kB", 1500), ("1TB", 10**12), ("7B", 7),
-    ],
-)  # fmt: skip
-def test_sizes(text: str, count: int) -> None:
-    assert bytes_of(text) == count
-
-
-@pytest.mark.parametrize("text", ["", "GB", "4XB", "-4GB", "4,5GB", "0x10", "4 G B", "nan"])
-def test_no_sizes(text: str) -> None:
-    with pytest.raises(ValueError):
-        bytes_of(text)
 
 
 @pytest.mark.parametrize(

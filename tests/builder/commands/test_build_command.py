@@ -121,6 +121,7 @@ def test_weights_beside(mkllm: Run, folder: Path) -> None:
     [
         (["--max-file-size", "4XB"], 2, "'4XB' is not a size: give one such as 4GB"),
         (["--max-file-size", "0"], 2, "'0' is not a size"),
+        (["--max-file-size", "9" * 400 + ".5GB"], 2, "is not a size: give one such as 4GB"),
         (["--max-file-size", "1kB"], 17, "the program for linux-x86_64 takes"),
         (["--max-file-size", "1MiB-1"], 17, "--max-file-size allows 1.05 MB"),
         (["--fit-one-file", "--split", "always"], 2, "it contradicts --split always"),

@@ -55,13 +55,20 @@ def test_a_device_has_its_context_and_caches() -> None:
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("6GB", 6 * 10**9), ("6 gb", 6 * 10**9), ("1.5GiB", 3 << 29), ("700M", 7 * 10**8), ("1TB", 10**12)],
+    [
+        ("6GB", 6 * 10**9),
+        ("6 gb", 6 * 10**9),
+        ("1.5GiB", 3 << 29),
+        ("700M", 7 * 10**8),
+        ("1TB", 10**12),
+        ("6000000000", 6 * 10**9),
+    ],
 )
 def test_sizes(text: str, count: int) -> None:
     assert parse_room(text).bytes == count
 
 
-@pytest.mark.parametrize("text", ["", "6", "0GB", "GB", "-1GB", "6iB", "pi99", "6GB6"])
+@pytest.mark.parametrize("text", ["", "6", "0GB", "GB", "-1GB", "6iB", "pi99", "6GB6", "7B", "9" * 400 + ".5GB"])
 def test_what_is_neither(text: str) -> None:
     with pytest.raises(NoRoom, match="neither a size such as 6GB nor a device"):
         parse_room(text)
