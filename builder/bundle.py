@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mkllm.builder.errors import NoSpace, PermissionFailure, TargetExists, ToolFailed
+from mkllm.builder.errors import PermissionFailure, TargetExists, ToolFailed
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import find_kit
 from mkllm.builder.kit.wheel import write_wheel
@@ -15,7 +15,8 @@ from mkllm.builder.model import promise
 from mkllm.builder.model.reference import DEMO, Source, resolve
 from mkllm.builder.own_wheel import write_own_wheel
 from mkllm.builder.process import run
-from mkllm.builder.progress import Output, size
+from mkllm.builder.progress import Output
+from mkllm.builder.space import check_free
 from mkllm.builder.target import check_system
 from mkllm.builder.version import version
 from mkllm.runtime.artifact.draft import failure
@@ -58,7 +59,8 @@ def bundle(model: str, system: str | None, folder: Path, output: Output) -> Bund
     if source.origin.sha256:
         promise.check({source.path: source.origin.sha256}, output)
     promise.check(source.origin.promised, output)
-    _check_space(folder, source.weights.size + sum(file.size for file in kit.files.values()) + MARGIN)
+    needed = source.weights.size + sum(file.size for file in kit.files.values()) + MARGIN
+    check_free(folder, needed, f"a bundle in {str(folder)!r}", "choose another disk with -o")
     try:
         (folder / WHEELS).mkdir(parents=True)
         write_wheel(kit, version(), folder / WHEELS)
@@ -79,16 +81,6 @@ def _check_folder(folder: Path) -> None:
     except OSError as error:
         reason = (error.strerror or "?").lower()
         raise PermissionFailure(f"{str(folder)!r} cannot be made ({reason}): choose another folder with -o") from None
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
-    if free < needed:
-        raise NoSpace(
-            f"no space for a bundle in {str(folder)!r}: {size(needed)} are needed and {size(free)} are free; "
-            "free some, or choose another disk with -o"
-        )
 
 
 def _wheels(folder: Path, output: Output) -> None:

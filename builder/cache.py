@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mkllm.builder.errors import PermissionFailure
 
+ELSEWHERE = "set MKLLM_CACHE to a folder on another disk"
 CHOOSE = "set MKLLM_CACHE to a folder that can be written"
 
 

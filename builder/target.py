@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from mkllm.builder.errors import NoKit, NoSpace, PermissionFailure, TargetExists
+from mkllm.builder.errors import NoKit, PermissionFailure, TargetExists
 from mkllm.builder.kit.target import TARGETS, default, of_program
 from mkllm.builder.model.weights import Weights
-from mkllm.builder.progress import size
+from mkllm.builder.space import check_free
 from mkllm.runtime.artifact.draft import failure
 
 
@@ -59,10 +59,4 @@ def check_source(path: Path, weights: Weights) -> None:
 
 def check_space(path: Path, needed: int) -> None:
     """Raise NoSpace when less than `needed` bytes are free where `path` is to be."""
-    status = os.statvfs(path.parent)
-    free = status.f_bavail * status.f_frsize
-    if free < needed:
-        raise NoSpace(
-            f"no space for {str(path)!r}: {size(needed)} are needed and {size(free)} are free; "
-            "free some, or choose another disk with -o"
-        )
+    check_free(path.parent, needed, repr(str(path)), "choose another disk with -o")

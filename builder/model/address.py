@@ -90,9 +90,9 @@ def _fetch_one(address: str, first: str, name: str, digest: str, output: Output)
         place.with_name(name + SUFFIX).unlink(missing_ok=True)
     remote = Remote(name, told["size"], digest, lambda start, end=None: _stream(address, start, end))
     try:
-        check_space([remote], place.parent, name)
+        check_space([remote], place.parent, cache.ELSEWHERE, name)
         begun.write_text(json.dumps(told))
-        download(remote, place, output)
+        download(remote, place, output, cache.ELSEWHERE)
         record.write_text(json.dumps(told))
     except OSError as error:
         raise failure(error, place) from error

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
-from mkllm.builder.errors import HubFailure, NoSpace, WrongHash
+from mkllm.builder.errors import HubFailure, WrongHash
 from mkllm.builder.model import parallel
 from mkllm.builder.model.passing import Passing
 from mkllm.builder.model.promise import hasher
 from mkllm.builder.progress import Advance, Output, size
+from mkllm.builder.space import check_free
 from mkllm.runtime.artifact.draft import failure
 
 ATTEMPTS = 5
@@ -38,10 +39,11 @@ class Remote:
     open: parallel.Open
 
 
-def download(remote: Remote, target: Path, output: Output) -> None:
+def download(remote: Remote, target: Path, output: Output, elsewhere: str) -> None:
     """Write the file to `target`, which appears only when it is whole and has the hash.
 
-    What an interrupted download leaves is kept beside it for the next. Raises HubFailure, WrongHash or NoSpace.
+    What an interrupted download leaves is kept beside it for the next. `elsewhere` says how another disk is chosen.
+    Raises HubFailure, WrongHash or NoSpace.
     """
     partial = target.with_name(f"{target.name}{SUFFIX}")
     try:
@@ -50,7 +52,7 @@ def download(remote: Remote, target: Path, output: Output) -> None:
             if target.exists():
                 partial.unlink(missing_ok=True)
                 return
-            check_space([remote], target.parent, target.name)
+            check_space([remote], target.parent, elsewhere, target.name)
             _fetch(remote, file, partial, output)
             os.replace(partial, target)
     except OSError as error:
@@ -77,19 +79,13 @@ def attempt(action: Callable[[], T], output: Output, done: Callable[[], int] = l
             time.sleep(pause)
 
 
-def check_space(remotes: Sequence[Remote], folder: Path, name: str | None = None) -> None:
+def check_space(remotes: Sequence[Remote], folder: Path, elsewhere: str, name: str | None = None) -> None:
     """Raise NoSpace when what is still missing of all these files has no room in `folder`, which may not exist yet.
 
-    They are to be called by their hashes, or `name`.
+    They are to be called by their hashes, or `name`. `elsewhere` says how another disk is chosen.
     """
     missing = sum(max(0, remote.size - _size(folder / f"{name or remote.digest}{SUFFIX}")) for remote in remotes)
-    status = os.statvfs(next(path for path in (folder, *folder.parents) if path.exists()))
-    free = status.f_bavail * status.f_frsize
-    if missing > free:
-        raise NoSpace(
-            f"no space for {remotes[0].name!r} in {str(folder)!r}: {size(missing)} needed, {size(free)} free; "
-            "free some, or set HF_HOME to a folder on another disk"
-        )
+    check_free(folder, missing, f"{remotes[0].name!r} in {str(folder)!r}", elsewhere)
 
 
 def _size(path: Path) -> int:

@@ -73,7 +73,7 @@ def fetch(reference: Reference, output: Output, sha256: str | None = None) -> Fe
         revision = found[-1].reference.revision
     wanted = [part.remote for part in found if part.remote]
     if wanted:
-        check_space(wanted, hub_cache.folder(reference.repository) / "blobs")
+        check_space(wanted, hub_cache.folder(reference.repository) / "blobs", hub_cache.ELSEWHERE)
     paths = {part.reference.file or "": _get_file(part, output) for part in found}
     promised = {paths[part.reference.file or ""]: part.digest for part in found if part.digest}
     alone = len(found) == 1 and len(promised.get(paths[file], "")) == 64
@@ -173,7 +173,11 @@ def _get_file(found: _Found, output: Output) -> Path:
     if found.path or not remote:
         assert found.path
         return found.path
-    return hub_cache.add(found.reference, remote.digest, found.revision, lambda blob: download(remote, blob, output))
+
+    def make(blob: Path) -> None:
+        download(remote, blob, output, hub_cache.ELSEWHERE)
+
+    return hub_cache.add(found.reference, remote.digest, found.revision, make)
 
 
 def _licences(pinned: Reference, output: Output) -> dict[str, Path]:

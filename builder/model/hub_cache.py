@@ -17,6 +17,7 @@ from mkllm.builder.model.quant import models
 from mkllm.runtime.artifact.draft import failure
 
 PREFIX = "models--"
+ELSEWHERE = "set HF_HOME to a folder on another disk"
 
 
 @dataclass(frozen=True)

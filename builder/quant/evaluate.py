@@ -1,19 +1,19 @@
 """What each version of a model costs in quality: perplexity and KL divergence against the original, on a text."""
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mkllm.builder import cache
-from mkllm.builder.errors import NoSpace, UnusableModel
+from mkllm.builder.errors import UnusableModel
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.model.reference import Source
-from mkllm.builder.progress import Output, size
+from mkllm.builder.progress import Output
 from mkllm.builder.quant import perplexity
 from mkllm.builder.quant.child import ask, only
 from mkllm.builder.quant.perplexity import Course, Divergence, Estimate
+from mkllm.builder.space import check_free
 from mkllm.builder.text import read_text
 
 
@@ -61,7 +61,8 @@ def evaluate(kit: Kit, source: Source, versions: Sequence[Source], course: Cours
     """Compute all; the predictions of the original are kept on the disk meanwhile. Raises a BuilderFailure."""
     folder = cache.folder("work")
     if versions:
-        _check_space(folder, course.predictions_size)
+        what = f"the original's predictions in {str(folder)!r}"
+        check_free(folder, course.predictions_size, what, f"give fewer --chunks, or {cache.ELSEWHERE}")
     with tempfile.TemporaryDirectory(dir=folder, prefix="eval-") as place:
         logits = Path(place) / "logits"
         return Evaluation(course, tuple(_qualities(kit, source, versions, course, logits, output)))
@@ -82,13 +83,3 @@ def _qualities(
 def _quality(source: Source, found: Estimate, divergence: Divergence | None) -> Quality:
     model = source.model
     return Quality(source.name, model.quantization, source.weights.size, model.parameters, found, divergence)
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
-    if free < needed:
-        raise NoSpace(
-            f"no space for the original's predictions in {str(folder)!r}: {size(needed)} are needed, {size(free)} are "
-            "free; give fewer --chunks, or set MKLLM_CACHE to a folder on another disk"
-        )

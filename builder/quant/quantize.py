@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mkllm.builder import cache
-from mkllm.builder.errors import NeedsMatrix, NoSpace, ToolFailed
+from mkllm.builder.errors import NeedsMatrix, ToolFailed
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.model import promise
 from mkllm.builder.model.facts import facts
 from mkllm.builder.model.reference import Source
 from mkllm.builder.model.split import merged, read_parts
 from mkllm.builder.name import name_after
-from mkllm.builder.progress import Output, size
+from mkllm.builder.progress import Output
 from mkllm.builder.quant.child import ask
 from mkllm.builder.quant.digest import sha256_of
 from mkllm.builder.quant.matrix import Matrix
 from mkllm.builder.quant.sizes import file_size
 from mkllm.builder.quant.types import QuantType, is_quantized, quant_types
+from mkllm.builder.space import check_free
 from mkllm.runtime.artifact.draft import draft
 
 KEY_DIGITS = 32
@@ -81,7 +82,8 @@ def make(kit: Kit, source: Source, plan: Plan, matrix: Matrix | None, output: Ou
     place = cache.folder("quantized") / f"{key}.gguf"
     with cache.locked(place.with_suffix(".lock")):
         if not (place.exists() and place.stat().st_size == plan.size):
-            _check_space(place, plan)
+            what = f"the {plan.type.name} version in {str(place.parent)!r}"
+            check_free(place.parent, plan.size, what, cache.ELSEWHERE)
             _write(kit, source, plan, matrix, place, output)
     return place
 
@@ -99,16 +101,6 @@ def _key(kit: Kit, digest: str, kind: QuantType, matrix: Matrix | None) -> str:
     """Everything that decides the bytes."""
     text = json.dumps([digest, kind.name, matrix and matrix.digest, kit.versions["llama_cpp"]])
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
-
-
-def _check_space(place: Path, plan: Plan) -> None:
-    status = os.statvfs(place.parent)
-    free = status.f_bavail * status.f_frsize
-    if free < plan.size:
-        raise NoSpace(
-            f"no space for the {plan.type.name} version in {str(place.parent)!r}: {size(plan.size)} are needed and "
-            f"{size(free)} are free; free some, or set MKLLM_CACHE to a folder on another disk"
-        )
 
 
 def _write(kit: Kit, source: Source, plan: Plan, matrix: Matrix | None, place: Path, output: Output) -> None:

@@ -292,7 +292,7 @@ def test_space_is_checked_before(build: Build, monkeypatch: pytest.MonkeyPatch, 
 
     full = os.statvfs_result((4096, 4096, 100, 10, 10, 10, 10, 10, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: full)
-    with pytest.raises(Checked, match="are needed and 40.96 kB are free"):
+    with pytest.raises(Checked, match="needed, 40.96 kB free; free some, or choose another disk with -o"):
         build()
     assert os.listdir(tmp_path) == []
 
