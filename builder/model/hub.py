@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import constants, get_hf_file_metadata, get_session, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
-from mkllm.builder.errors import BuilderFailure, HubFailure, ModelNotFound
+from mkllm.builder.errors import BuilderFailure, HubFailure, ModelNotFound, WrongHash
 from mkllm.builder.model import hub_cache, licences, quant
 from mkllm.builder.model.download import Remote, attempt, check_space, download
 from mkllm.builder.model.hub_errors import TRANSPORT, Offline, ask, list_files, model_sizes
@@ -18,8 +18,9 @@ from mkllm.builder.model.hub_reference import Reference
 from mkllm.builder.model.passing import Passing
 from mkllm.builder.model.promise import DIGEST
 from mkllm.builder.model.quantizations import Quantization, models, of_same_model, quantizations
-from mkllm.builder.model.split import part_names
+from mkllm.builder.model.split import check_whole, part_names
 from mkllm.builder.model.stores import copy_of
+from mkllm.builder.model.together import together
 from mkllm.builder.progress import Output
 
 TIMEOUT = 20.0  # seconds without a byte
@@ -56,30 +57,48 @@ class _Found:
     remote: Remote | None = None
 
 
-def fetch(reference: Reference, output: Output, sha256: str | None = None) -> Fetched:
+def fetch(reference: Reference, output: Output, sha256: str | None = None, demanded: str | None = None) -> Fetched:
     """The file, downloaded unless this machine has it, with all its parts if it is split, and its licence.
 
-    `sha256`, where it is known, lets a copy of another program be used while the hub cannot be asked.
+    `sha256`, where it is known, lets a copy of another program be used while the hub cannot be asked. `demanded` is
+    what the file must have, whatever the hub promises.
     Raises ModelNotFound, HubFailure, WrongHash, NoSpace or PermissionFailure.
     """
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it warns of is said here
     file = reference.file or _meant(reference, output)
     whole = PurePosixPath(file)
+    if demanded:
+        check_whole(reference.text, whole.name)
+    parts = part_names(whole.name)
+    known = (demanded or sha256) if len(parts) == 1 else None
     found: list[_Found] = []
     revision = reference.revision
-    for part in part_names(whole.name):
+    for part in parts:
         name = str(whole.with_name(part))
-        found.append(_find(Reference(reference.repository, name, revision), output, sha256))
+        found.append(_find(Reference(reference.repository, name, revision), output, known))
         revision = found[-1].reference.revision
+    if demanded:
+        _expect(demanded, found[0])
     wanted = [part.remote for part in found if part.remote]
     if wanted:
         check_space(wanted, hub_cache.folder(reference.repository) / "blobs", hub_cache.ELSEWHERE)
     paths = {part.reference.file or "": _get_file(part, output) for part in found}
+    if len(parts) > 1:
+        paths = together(f"{reference.repository}@{revision}", paths)
     promised = {paths[part.reference.file or ""]: part.digest for part in found if part.digest}
     alone = len(found) == 1 and len(promised.get(paths[file], "")) == 64
-    digest = promised.pop(paths[file]) if alone else None
+    digest = promised.pop(paths[file]) if alone else demanded
     kept = _licences(Reference(reference.repository, None, revision), output)
     return Fetched(paths[file], reference.repository, revision, file, digest, promised, kept)
+
+
+def _expect(demanded: str, found: _Found) -> None:
+    """Raise WrongHash, before anything is downloaded, when the hub promises another hash."""
+    if found.digest and len(found.digest) == len(demanded) and found.digest != demanded:
+        raise WrongHash(
+            f"{found.reference.text!r} has the hash {found.digest} on the hub, and {demanded} is demanded behind its "
+            "address: check both"
+        )
 
 
 def fitting(reference: Reference, room: int, output: Output) -> tuple[Quantization | None, list[Quantization]]:

@@ -26,6 +26,15 @@ def part_names(name: str) -> list[str]:
     return names if name in names else [name]
 
 
+def check_whole(text: str, name: str) -> None:
+    """Raise ModelNotFound when the model `text`, that has a hash behind its address, is in parts, `name` being one."""
+    if (count := len(part_names(name))) > 1:
+        raise ModelNotFound(
+            f"{text!r} is in {count} files, and #sha256=… behind an address is the hash of one: leave it out, or name "
+            "another file"
+        )
+
+
 def read_parts(path: Path) -> list[Gguf]:
     """The headers of all files of a model of which `path` is one. Raises ModelNotFound, naming a missing part."""
     names = part_names(path.name)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from mkllm.builder.model import catalog, ollama, stores
+from mkllm.builder.model import catalog, ollama, promise, stores
 from mkllm.builder.model.hub import fetch
 from mkllm.builder.model.hub_reference import parse
-from mkllm.builder.model.reference import locate
+from mkllm.builder.model.reference import locate, resolve
 from mkllm.builder.progress import Output
 
 QUIET = Output(True)
@@ -73,6 +73,29 @@ def test_what_is_here_is_not_downloaded(
     assert (
         fetched.sha256 == hashlib.sha256(data).hexdigest() and fetched.revision == "0123456789abcdef" * 2 + "01234567"
     )
+
+
+@pytest.mark.parametrize(("place", "program"), PLACES)
+@pytest.mark.parametrize("number", [1, 2])
+def test_parts_may_lie_in_several_stores(
+    place: str, program: str, number: int, home: Path, hub: Any, gguf_bytes: Any
+) -> None:
+    files = hub.repositories["org/model"].files
+    for part, name in enumerate(("one", "two")):
+        keys = {"split__no": part, "split__count": 2, "split__tensors__count": 2} | ({"keys": {}} if part else {})
+        files[f"q/big-{part + 1:05}-of-00002.gguf"] = gguf_bytes(tensors={name: ((64, 3), 8)}, **keys)
+    names = sorted(name for name in files if name.startswith("q/big"))
+    there = put((home / place).with_name("called otherwise.gguf"), files[names[number - 1]])
+    for wanted in names * 2:
+        source = resolve(f"hf:org/model/{wanted}", QUIET)
+        assert source.model.parameters == 384 and source.name == "big" and len(source.weights.files) == 2
+        assert there.samefile(sorted(source.weights.files)[number - 1])
+        assert len(source.origin.promised) == 2 and hub.sent[there.name] == 0
+        promise.check(source.origin.promised, QUIET)
+    assert hub.sent[names[number - 1]] == 0
+    there.unlink()  # is downloaded then
+    assert resolve(f"hf:org/model/{names[0]}", QUIET).model.parameters == 384
+    assert hub.sent[names[number - 1]] == len(files[names[number - 1]])
 
 
 def test_a_blob_of_ollama_is_found_by_its_hash(home: Path, hub: Any) -> None:
