@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from mkllm.builder import cache
 from mkllm.builder.errors import HubFailure, ModelNotFound
 from mkllm.builder.model.download import SUFFIX, Remote, attempt, check_space, download
-from mkllm.builder.model.hub_reference import MAIN, Reference
+from mkllm.builder.model.hub_reference import MAIN, Reference, address_parts
 from mkllm.builder.model.offline import is_offline
 from mkllm.builder.model.passing import Passing
-from mkllm.builder.model.split import part_names
+from mkllm.builder.model.split import check_whole, part_names
 from mkllm.builder.progress import Output
 from mkllm.builder.text import is_text
 from mkllm.runtime.artifact.draft import failure
@@ -27,6 +27,8 @@ HUBS = ("huggingface.co", "www.huggingface.co", "hf.co")
 PAGE = re.compile(r"/(?P<repository>[^/]+/[^/]+)(/(resolve|blob)/(?P<revision>[^/]+)/(?P<file>.+))?/?")
 PINNED = re.compile(r"sha256=([0-9a-fA-F]{64})")
 FORM = "write https://host/path/model.gguf, with #sha256=… behind it if you know its hash"
+ELSE = "download it yourself, and name the file"
+LONGEST = 200  # bytes of a file's name, to which others are put behind
 TIMEOUT = 20.0  # seconds without a byte
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 
@@ -42,11 +44,28 @@ class Fetched:
     sha256: str | None
 
 
+def split(text: str) -> SplitResult:
+    """The parts of an address. Raises ModelNotFound for what is none."""
+    parts = address_parts(text)
+    if not parts:
+        raise ModelNotFound(f"{text!r} is no address: {FORM}")
+    return parts
+
+
+def pinned(text: str) -> str | None:
+    """The SHA-256 behind an address, that of the file at it. Raises ModelNotFound when something else is there."""
+    told = split(text).fragment
+    found = PINNED.fullmatch(told)
+    if told and not found:
+        raise ModelNotFound(f"{text!r} has {told!r} behind its address, which is no hash: {FORM}")
+    return found[1].lower() if found else None
+
+
 def on_hub(text: str) -> Reference | None:
-    """The reference that an address of huggingface.co is; None for every other address."""
-    parts = urlsplit(text)
+    """The reference that an address of huggingface.co is; None for every other address. Raises ModelNotFound."""
+    parts = split(text)
     match = PAGE.fullmatch(unquote(parts.path))
-    if (parts.hostname or "") not in HUBS or not match:
+    if parts.hostname not in HUBS or not match:
         return None
     return Reference(match["repository"], match["file"], match["revision"] or MAIN)
 
@@ -54,18 +73,19 @@ def on_hub(text: str) -> Reference | None:
 def fetch(text: str, output: Output) -> Fetched:
     """The file, downloaded unless it is here and the server's is the same. Raises ModelNotFound, HubFailure, WrongHash
     or NoSpace."""
-    parts = urlsplit(text)
+    parts = split(text)
     name = PurePosixPath(unquote(parts.path)).name
-    if not parts.hostname or not name.lower().endswith(".gguf") or "/" in name or not is_text(text):
+    if not name.lower().endswith(".gguf") or "/" in name or not is_text(text) or not name.isprintable():
         raise ModelNotFound(f"{text!r} is not the address of a GGUF file: {FORM}")
-    pinned = PINNED.fullmatch(parts.fragment)
-    if parts.fragment and not pinned:
-        raise ModelNotFound(f"{text!r} has {parts.fragment!r} behind its address, which is no hash: {FORM}")
+    if len(os.fsencode(name)) > LONGEST:
+        raise ModelNotFound(f"{text!r} names a file that is called too long to be kept: {ELSE}")
+    digest = pinned(text) or ""
+    if digest:
+        check_whole(text, name)
     names = part_names(name)
-    digest = pinned[1].lower() if pinned and len(names) == 1 else ""
     paths = []
     for part in names:
-        path = str(PurePosixPath(parts.path).with_name(quote(part)))
+        path = parts.path if len(names) == 1 else str(PurePosixPath(parts.path).with_name(quote(part)))
         address = urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
         paths.append(_fetch_one(address, names[0], part, digest, output))
     return Fetched(paths[names.index(name)], _plain(text), digest or None)
@@ -111,8 +131,8 @@ def _look_up(address: str) -> dict[str, Any]:
     response = _session().head(address, follow_redirects=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"})
     _check(address, response.status_code)
     length = response.headers.get("Content-Length", "")
-    if not length.isdigit():
-        raise HubFailure(f"{_plain(address)!r} does not say how long it is: download it yourself, and name the file")
+    if not (length.isascii() and length.isdigit()):
+        raise HubFailure(f"{_plain(address)!r} does not say how long it is: {ELSE}")
     return {"size": int(length), "etag": response.headers.get("ETag"), "date": response.headers.get("Last-Modified")}
 
 
@@ -142,10 +162,12 @@ def _session() -> Any:
 
 
 def _ask(address: str, question: Callable[[], T]) -> T:
-    from mkllm.builder.model.hub_errors import TRANSPORT
+    from mkllm.builder.model.hub_errors import NO_ADDRESS, TRANSPORT
 
     try:
         return question()
+    except NO_ADDRESS as error:
+        raise ModelNotFound(f"{_plain(address)!r} is no address ({error}): {FORM}") from None
     except TRANSPORT as error:
         raise Passing(f"{_plain(address)!r} could not be reached ({error or type(error).__name__})") from None
 
@@ -156,7 +178,7 @@ def _check(address: str, status: int) -> None:
     if status in (404, 410):
         raise ModelNotFound(f"there is nothing at {_plain(address)!r} ({status}): check the address")
     if status >= 400:
-        raise HubFailure(f"{_plain(address)!r} answered {status}: download it yourself, and name the file")
+        raise HubFailure(f"{_plain(address)!r} answered {status}: {ELSE}")
 
 
 def _plain(address: str) -> str:

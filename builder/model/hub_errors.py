@@ -1,6 +1,7 @@
 """Turns what huggingface_hub raises into sentences; asks the hub for names that are near a wrong one."""
 
 import difflib
+import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -22,6 +23,8 @@ from mkllm.builder.model.quant import models
 
 # httpx's base class, under whichever name this version of huggingface_hub uses
 TRANSPORT: type[Exception] = next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
+# What the same library, and Python, say of an address that is none; it has no base in common with the others.
+NO_ADDRESS: tuple[type[Exception], ...] = (vars(sys.modules[TRANSPORT.__module__])["InvalidURL"], UnicodeError)
 PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 LISTED = 3

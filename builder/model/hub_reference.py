@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from mkllm.builder.errors import HubFailure, ModelNotFound
 from mkllm.builder.text import is_text
@@ -45,13 +45,16 @@ def parse(text: str) -> Reference:
 def check_endpoint() -> None:
     """Raise HubFailure when HF_ENDPOINT is set and is no address; huggingface_hub cannot even be imported with some."""
     address = os.environ.get(ENDPOINT)
-    if address is not None and not _is_address(address):
+    if address is not None and not address_parts(address):
         raise HubFailure(f"{ENDPOINT} is {address!r}, which is no address: unset it, or set it to https://…")
 
 
-def _is_address(text: str) -> bool:
+def address_parts(text: str) -> SplitResult | None:
+    """The parts of an address of the web; None for what is none."""
     try:
         parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        (parts.hostname or "").encode("idna")
+        is_one = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
-        return False
+        return None
+    return parts if is_one and text.isprintable() else None

@@ -184,10 +184,11 @@ def _from_hub(
     from mkllm.builder.model.hub import fetch  # half a second of imports that local files do not need
 
     known = wanted.file if wanted else None
-    if room is not None and (fitted := _fitted(reference, room, output)) != reference:
+    demanded = address.pinned(text) if address.is_address(text) else None
+    if room is not None and not demanded and (fitted := _fitted(reference, room, output)) != reference:
         reference = fitted
         text = fitted.text + (f"@{fitted.revision}" if "@" in text or fitted.revision != MAIN else "")
-    fetched = fetch(reference, output, known.sha256 if known and known.name == reference.file else None)
+    fetched = fetch(reference, output, known.sha256 if known and known.name == reference.file else None, demanded)
     origin = Origin(
         reference=text,
         source="hf",

@@ -48,6 +48,65 @@ def test_a_hash_may_be_given(url: str, small_gguf: Path) -> None:
         resolve(f"{url}?other#sha256={'0' * 64}", QUIET)
 
 
+def test_a_hash_behind_an_address_of_the_hub(hub: Any, small_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = hashlib.sha256(small_gguf.read_bytes()).hexdigest()
+    text = f"https://huggingface.co/org/model/resolve/main/{FILE}"
+    with pytest.raises(WrongHash, match=f"has the hash {digest} on the hub, and 0{{64}} is demanded"):
+        resolve(f"{text}#sha256={'0' * 64}", QUIET)
+    assert not hub.sent
+    source = resolve(f"{text}#sha256={digest.upper()}", QUIET)
+    assert source.origin.sha256 == digest and source.origin.source == "hf"
+    with pytest.raises(ModelNotFound, match="has 'sha256=12' behind its address, which is no hash"):
+        resolve(f"{text}#sha256=12", QUIET)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert resolve(f"{text}#sha256={digest}", QUIET).path == source.path
+    with pytest.raises(WrongHash):
+        resolve(f"{text}#sha256={'0' * 64}", QUIET)
+
+
+def test_a_hash_where_the_hub_promises_none(hub: Any, small_gguf: Path, kit_cache: Path, tmp_path: Path) -> None:
+    """Of small files it tells git's: what is demanded is compared when the file is read."""
+    from mkllm.builder.build import Request, build
+    from mkllm.runtime.artifact.manifest import Defaults
+
+    data = small_gguf.read_bytes()
+    hub.faults.told_hash = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    text = f"https://huggingface.co/org/model/resolve/main/{FILE}#sha256="
+    request = Request(text + "0" * 64, tmp_path / "out", None, None, Defaults(), False)
+    with pytest.raises(WrongHash):
+        build(request, QUIET)
+    assert not request.path or not request.path.exists()
+    assert resolve(text + hashlib.sha256(data).hexdigest(), QUIET).origin.sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("host", ["https://huggingface.co/org/model/resolve/main", "http://127.0.0.1:9"])
+def test_a_hash_of_one_file_does_not_do_for_parts(host: str, hub: Any) -> None:
+    with pytest.raises(ModelNotFound, match="is in 2 files, and #sha256=… behind an address is the hash of one: leave"):
+        resolve(f"{host}/big-00001-of-00002.gguf#sha256={'0' * 64}", QUIET)
+    assert hub.log == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://[bad", "https://[bad/x.gguf", "https://[::1]x/x.gguf", "https://h:abc/x.gguf", "https://h:99999/x.gguf",
+        "https://h:0/x.gguf", f"https://{'a' * 70}.example/x.gguf", "https://ü..xx/x.gguf", "https:///x.gguf",
+        "https://h/x.gguf?\x01", "http://\u2100/x.gguf", "https://\U0001f600.example/x.gguf",
+        "https://huggingface.co:bad/a/b",
+    ],
+)  # fmt: skip
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ModelNotFound, match="is no address.*: write https://host/path/model.gguf"):
+        resolve(text, QUIET)
+
+
+def test_names_that_cannot_be_kept(url: str) -> None:
+    with pytest.raises(ModelNotFound, match="called too long to be kept: download it yourself, and name the file"):
+        resolve(url.replace(FILE, "x" * 300 + ".gguf"), QUIET)
+    with pytest.raises(ModelNotFound, match="is not the address of a GGUF file"):
+        resolve(url.replace(FILE, "x%00.gguf"), QUIET)
+
+
 def test_what_may_be_secret_is_not_told(url: str) -> None:
     source = resolve(url.replace("http://", "http://me:word@") + "?key=secret", QUIET)
     assert source.origin.reference == url

@@ -298,7 +298,9 @@ def test_offline(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub.log == []
 
 
-@pytest.mark.parametrize("address", ["http://[", "http://localhost:abc", "http://h:99999", "hub", "http://", ""])
+@pytest.mark.parametrize(
+    "address", ["http://[", "http://localhost:abc", "http://h:99999", "hub", "http://", "", f"http://{'a' * 70}"]
+)
 def test_an_endpoint_that_is_no_address(address: str, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", address)
     with pytest.raises(HubFailure, match=re.escape(f"HF_ENDPOINT is {address!r}, which is no address: unset it")):
