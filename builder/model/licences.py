@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import count
 from pathlib import Path
 
 NAME = re.compile(r"(licen[cs]e|copying|notice|use[_-]policy|terms)([._-][a-z0-9._-]*)?", re.IGNORECASE)
@@ -25,6 +26,16 @@ def beside(folder: Path) -> dict[str, Path]:
 
 
 def members(licences: Mapping[str, Path]) -> dict[str, Path]:
-    """The files by the names that they have in an artifact."""
-    taken = {MEMBERS + re.sub(r"[^A-Za-z0-9._-]", "_", name): path for name, path in licences.items()}
-    return {name if "." in name.rpartition("/")[2] else f"{name}.txt": path for name, path in sorted(taken.items())}
+    """The files by the names that they have in an artifact, each its own: `LICENSE` and `LICENSE.txt` are two files."""
+    taken: dict[str, Path] = {}
+    for name, path in sorted(licences.items()):
+        stem, dot, ending = re.sub(r"[^A-Za-z0-9._-]", "_", name).partition(".")
+        taken[_free(stem, f".{ending}" if dot else ".txt", taken)] = path
+    return {MEMBERS + name: taken[name] for name in sorted(taken)}
+
+
+def _free(stem: str, ending: str, taken: Iterable[str]) -> str:
+    """A name that is not taken, not even by one that differs in capitals, which some file systems do not tell apart."""
+    used = {name.casefold() for name in taken}
+    names = (f"{stem}-{number}{ending}" if number else stem + ending for number in count())
+    return next(name for name in names if name.casefold() not in used)

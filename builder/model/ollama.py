@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mkllm.builder.errors import ModelNotFound, UnusableModel
+from mkllm.builder.errors import ModelNotFound, PermissionFailure, UnusableModel
 
 PREFIX = "ollama:"
 VARIABLE = "OLLAMA_MODELS"
@@ -36,7 +36,8 @@ class Model:
 
 
 def find(text: str) -> Model:
-    """The model that `ollama:name[:tag]` names. Raises ModelNotFound, or UnusableModel when its blob is missing."""
+    """The model that `ollama:name[:tag]` names. Raises ModelNotFound, UnusableModel when one of its blobs is
+    missing, or PermissionFailure when one may not be read."""
     name = text.removeprefix(PREFIX)
     parts = name.split("/")
     if not name or ".." in parts or not all(parts) or len(parts) > 3 or name.endswith(":"):
@@ -48,7 +49,7 @@ def find(text: str) -> Model:
         )
     for root in roots():
         manifest = root / "manifests" / _path(name)
-        if manifest.is_file():
+        if _is_file(manifest, text):
             return _whole(_read(manifest, root, text), text)
     known = [model.name for model in models()]
     near = difflib.get_close_matches(name, known, NEAR, 0.3) or known[:NEAR]
@@ -58,7 +59,45 @@ def find(text: str) -> Model:
     )
 
 
+def _is_file(path: Path, text: str) -> bool:
+    """Whether there is such a file. Raises PermissionFailure where that may not be seen."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        raise _closed(text, path) from None
+    except OSError:  # such as a name that no file can have
+        return False
+
+
+def _closed(text: str, path: Path) -> PermissionFailure:
+    return PermissionFailure(
+        f"{text!r} cannot be taken from Ollama's store: {str(path)!r} may not be read; check its permissions"
+    )
+
+
+def _broken(path: Path, error: OSError) -> UnusableModel:
+    return UnusableModel(f"{str(path)!r} cannot be read ({(error.strerror or '?').lower()}): check its disk")
+
+
+def _missing(path: Path, text: str) -> UnusableModel:
+    return UnusableModel(f"{text!r} is not whole: {str(path)!r} is missing; pull it again with Ollama")
+
+
+def _expect_readable(path: Path, text: str) -> None:
+    """Raise UnusableModel or PermissionFailure for a blob that cannot be read."""
+    if not _is_file(path, text):
+        raise _missing(path, text)
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        raise _closed(text, path) from None
+    except OSError as error:
+        raise _broken(path, error) from None
+
+
 def _whole(model: Model, text: str) -> Model:
+    for path in (model.path, *model.licences):
+        _expect_readable(path, text)
     if model.adapted:
         raise UnusableModel(
             f"{text!r} is a model and an adapter, which this version does not put together: merge them first, and name "
@@ -71,8 +110,8 @@ def models() -> Iterator[Model]:
     """All models in the stores of this machine; damaged ones are left out."""
     for root in roots():
         for manifest in sorted((root / "manifests").rglob("*")):
-            if manifest.is_file():
-                with contextlib.suppress(UnusableModel, OSError):
+            with contextlib.suppress(UnusableModel, PermissionFailure):
+                if _is_file(manifest, str(manifest)):
                     yield _read(manifest, root, str(manifest))
 
 
@@ -80,8 +119,9 @@ def blob(sha256: str) -> Path | None:
     """The blob with this hash, if a store has it."""
     for root in roots():
         path = root / "blobs" / f"sha256-{sha256}"
-        if path.is_file():
-            return path
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                return path
     return None
 
 
@@ -121,7 +161,13 @@ def _name(manifest: Path, root: Path) -> str:
 
 def _read(manifest: Path, root: Path, text: str) -> Model:
     try:
-        layers = json.loads(manifest.read_bytes())["layers"]
+        told = manifest.read_bytes()
+    except PermissionError:
+        raise _closed(text, manifest) from None
+    except OSError as error:
+        raise _broken(manifest, error) from None
+    try:
+        layers = json.loads(told)["layers"]
         found: dict[str, list[str]] = {}
         for layer in layers:
             found.setdefault(_kind(layer), []).append(_digest(layer))
@@ -134,8 +180,8 @@ def _read(manifest: Path, root: Path, text: str) -> Model:
     if len(found["model"]) > 1:
         raise UnusableModel(f"{text!r} has {len(found['model'])} files of weights in Ollama's store: name a .gguf file")
     path = root / "blobs" / f"sha256-{found['model'][0]}"
-    if not path.is_file():
-        raise UnusableModel(f"{text!r} is not whole: {str(path)!r} is missing; pull it again with Ollama")
+    if not _is_file(path, text):
+        raise _missing(path, text)
     licences = tuple(root / "blobs" / f"sha256-{digest}" for digest in found.get("license", ()))
     return Model(_name(manifest, root), path, found["model"][0], licences, bool(found.get("adapter")))
 

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mkllm.builder.errors import ModelNotFound, UnusableModel, WrongHash
-from mkllm.builder.model import ollama
+from mkllm.builder.errors import ModelNotFound, PermissionFailure, UnusableModel, WrongHash
+from mkllm.builder.model import licences, ollama
 from mkllm.builder.model.reference import resolve
 from mkllm.builder.progress import Output
 
@@ -78,6 +81,54 @@ def test_licences_come_along(store: Store) -> None:
         "licenses/model/LICENSE.txt": b"MIT\n",
         "licenses/model/LICENSE-1.txt": b"Apache\n",
     }
+
+
+def test_a_licence_that_is_missing(store: Store) -> None:
+    (store.root / "blobs" / store.blob(b"Apache\n").replace(":", "-")).unlink()
+    with pytest.raises(UnusableModel, match="'ollama:small' is not whole: .* is missing; pull it again with Ollama"):
+        resolve("ollama:small", QUIET)
+
+
+def test_licences_of_like_names_are_all_kept(tmp_path: Path) -> None:
+    names = ("LICENSE", "LICENSE.txt", "license.txt", "LICENSE-1", "NOTICE.md", "Terms.of.use")
+    found = licences.members({name: tmp_path / name for name in names})
+    assert {name.removeprefix("licenses/model/"): path.name for name, path in found.items()} == {
+        "LICENSE.txt": "LICENSE", "LICENSE-1.txt": "LICENSE-1", "LICENSE-2.txt": "LICENSE.txt",
+        "license-3.txt": "license.txt", "NOTICE.md": "NOTICE.md", "Terms.of.use": "Terms.of.use",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "small:" + "x" * 300, "x" * 5000, "me/" + "x" * 300])
+def test_names_longer_than_any_file_has(name: str, store: Store) -> None:
+    with pytest.raises(ModelNotFound, match="there is no model 'ollama:.*did you mean"):
+        resolve(f"ollama:{name}", QUIET)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+@pytest.mark.parametrize("closed", ["blobs", "model", "license", "manifest", "manifests/registry.ollama.ai/library"])
+def test_a_store_that_may_not_be_read(closed: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the service's is, by anybody else."""
+    data = resolve("ollama:small", QUIET)
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name) / "ollama"
+        shutil.copytree(store.root, place)
+        os.chmod(name, 0o755)
+        blob = place / "blobs"
+        manifest = place / "manifests/registry.ollama.ai/library/small/latest"
+        wanted = {"model": blob / data.path.name, "license": blob / next(iter(data.licences.values())).name}
+        path = {**wanted, "manifest": manifest}.get(closed, place / closed)
+        path.chmod(0)
+        monkeypatch.setenv("OLLAMA_MODELS", str(place))
+        os.seteuid(65534)
+        try:
+            with pytest.raises(PermissionFailure, match="cannot be taken from Ollama's store: .* may not be read"):
+                resolve("ollama:small", QUIET)
+            assert [model.name for model in ollama.models() if "third" in model.name] == (
+                [] if closed == "blobs" else ["example.org/them/third:latest"]
+            )
+            assert not ollama.blob("0" * 64)
+        finally:
+            os.seteuid(0)
 
 
 def test_a_damaged_blob_is_refused(store: Store, tmp_path: Path, kit_cache: Path) -> None:
