@@ -16,7 +16,7 @@ from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.model import promise, vocabulary
 from mkllm.builder.model.memory import measuring
 from mkllm.builder.model.reference import Source, offer, resolve
-from mkllm.builder.name import file_name, program_name
+from mkllm.builder.name import default_name, file_name, program_name
 from mkllm.builder.outlook import Outlook, outlook, sentences
 from mkllm.builder.outputs import made_folder
 from mkllm.builder.placing import Limits, division, growth, is_beside, room_in
@@ -25,7 +25,7 @@ from mkllm.builder.progress import Output, size
 from mkllm.builder.quant import choice
 from mkllm.builder.quant.choice import Quantizing
 from mkllm.builder.sign import Signing
-from mkllm.builder.target import check_path, check_source, check_space, check_system, implied_system
+from mkllm.builder.target import check_folder, check_path, check_source, check_space, check_system, implied_system
 from mkllm.builder.version import version
 from mkllm.builder.writer import Facts, Program, Shelf, size_of, work_of, write
 from mkllm.runtime.artifact import manifest as man
@@ -76,11 +76,11 @@ def build(request: Request, output: Output) -> Made:
         check_path(request.path, request.force)
     if implied_system(request.path) == system != request.system:
         output.note(f"note: {str(request.path)!r} will be for {system}, as its name says")
-    shown_on_windows.icon_for(system, request.icon)
+    shown_on_windows.check_icon([system], request.icon)
     kit = _kit(system, request, output)
     packing = prepacking(kit, request.prepack) if request.prepack is not None else None
     source = _resolve(request, [kit], output)
-    path = request.path or Path(source.name)
+    path = request.path or Path(default_name(source.name, system))
     check_path(path, request.force)
     check_source(path, source.weights)
     _warn(request, source, output)
@@ -96,7 +96,12 @@ def build_all(request: Request, systems: Sequence[str], output: Output) -> tuple
     _expect_signable(chosen, request)
     if request.prepack:
         raise click.BadParameter("weights are prepacked for one --target at a time", param_hint="--prepack")
+    shown_on_windows.check_icon(chosen, request.icon)
     folder = request.path or Path()
+    check_folder(folder)
+    if request.name:
+        for system in chosen if folder.is_dir() else ():
+            check_path(folder / program_name(file_name(request.name), system), request.force)
     kits = [_kit(system, request, output) for system in chosen]
     source = _resolve(request, kits, output)
     base = folder / file_name(request.name or source.name)
@@ -119,8 +124,10 @@ def _kit(system: str, request: Request, output: Output) -> Kit:
 
 def _bootloader(path: Path, kit: Kit, source: Source, request: Request) -> bytes | None:
     """The kit's with an icon and a version, for systems that show them."""
+    if not TARGETS[kit.target].windows:
+        return None
     icon = shown_on_windows.icon_for(kit.target, request.icon)
-    return shown_on_windows.bootloader(kit, path, request.name or source.name, icon) if icon else None
+    return icon and shown_on_windows.bootloader(kit, path, request.name or source.name, icon)
 
 
 def _expect_signable(systems: Sequence[str], request: Request) -> None:

@@ -24,6 +24,11 @@ def file_name(name: str) -> str:
     return cleaned or FALLBACK
 
 
+def default_name(name: str, target: str) -> str:
+    """What the file of a program is called when nobody says."""
+    return TARGETS[target].program(file_name(name) if TARGETS[target].windows else name)
+
+
 def program_name(base: str, target: str) -> str:
     """What one of several programs of a model is called."""
     return TARGETS[target].program(f"{base}-{target}")

@@ -1,6 +1,7 @@
 """What Windows shows of an artifact, its icon and its version, put into the kit's bootloader; knows no weights."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from mkllm.builder.errors import UnusableIcon
@@ -22,6 +23,13 @@ def icon_for(system: str, path: Path | None) -> bytes | None:
             "'windows-x86_64'"
         )
     return None
+
+
+def check_icon(systems: Sequence[str], path: Path | None) -> None:
+    """Raise UnusableIcon when the file is no icon, or none of the artifacts can have one."""
+    if path:
+        shown = [system for system in systems if TARGETS[system].windows]
+        icon_for((shown or systems)[0], path)
 
 
 def bootloader(kit: Kit, path: Path, name: str, icon: bytes) -> bytes:

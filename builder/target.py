@@ -42,13 +42,29 @@ def _check_path(path: Path, force: bool) -> None:
         raise TargetExists(f"{str(path)!r} exists already: choose another name with -o, or overwrite it with --force")
     if path.exists() and not path.is_file():
         raise TargetExists(f"{str(path)!r} is not a file: choose another name with -o")
-    folder = path.parent
+    _check_parent(path, path.parent)
+
+
+def _check_parent(path: Path, folder: Path) -> None:
+    """Raise PermissionFailure when `path` cannot be made, as nothing can in `folder`."""
     if not folder.is_dir():
         raise PermissionFailure(f"{str(path)!r} cannot be written: there is no folder {str(folder)!r}; create it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionFailure(
             f"{str(path)!r} cannot be written: {str(folder)!r} is not writable; choose another folder"
         )
+
+
+def check_folder(folder: Path) -> None:
+    """Raise TargetExists or PermissionFailure when files cannot be made in `folder`, which may not exist yet."""
+    try:
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise TargetExists(
+                f"{str(folder)!r} is not a folder, and several files are to be made: name one with -o, or a new one"
+            )
+        _check_parent(folder, folder if folder.is_dir() else folder.parent)
+    except OSError as error:
+        raise failure(error, folder) from None
 
 
 def check_source(path: Path, weights: Weights) -> None:

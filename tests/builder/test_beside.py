@@ -13,6 +13,7 @@ from mkllm.builder import build as building
 from mkllm.builder import outputs
 from mkllm.builder.build import Made, Request, build_all, make, make_all
 from mkllm.builder.errors import NoSpace, TargetExists, TooLarge
+from mkllm.builder.kit.exe_resources import default_icon
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.model.divide import divide
@@ -303,9 +304,54 @@ class TestSeveral:
         with pytest.raises(Exception, match="there is no folder '.*none'"):
             several("none/dir")
 
+    @pytest.mark.parametrize(
+        ("folder", "changes", "why"),
+        [
+            ("file", {}, "file' is not a folder, and several files are to be made: name one with -o"),
+            ("none/dir", {}, "none/dir' cannot be written: there is no folder '.*none'; create it first"),
+            ("x" * 256, {}, "cannot be written .file name too long.: choose another place"),
+            ("there", {"name": "a"}, "a-windows-x86_64.exe' exists already"),
+            ("there", {"icon": Path("none.ico")}, "the icon 'none.ico' cannot be used: No such file"),
+        ],
+    )
+    def test_places_are_looked_at_before_the_model_is(
+        self,
+        folder: str,
+        changes: dict[str, object],
+        why: str,
+        several: Callable[..., tuple[Made, ...]],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        (tmp_path / "file").touch()
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "a-windows-x86_64.exe").write_text("mine")
+        monkeypatch.setattr(building, "resolve", lambda *_: pytest.fail("the model was resolved"))
+        with pytest.raises(Exception, match=why):
+            several(folder, **changes)
+
+    def test_an_icon_is_for_those_that_show_one(
+        self, several: Callable[..., tuple[Made, ...]], tmp_path: Path, small_kit: Kit
+    ) -> None:
+        (tmp_path / "own.ico").write_bytes(default_icon() + b"more")
+        linux, windows = several(icon=tmp_path / "own.ico")
+        assert default_icon()[-500:] in windows.path.read_bytes()
+        with open_artifact(linux.path) as artifact:
+            assert artifact.manifest.bootloader.sha256 == small_kit.files["bootloader"].sha256
+            assert verify(artifact) == []
+
     def test_prepacked_is_for_one(self, several: Callable[..., tuple[Made, ...]]) -> None:
         with pytest.raises(Exception, match="one --target at a time"):
             several(prepack="haswell")
+
+
+def test_a_program_for_windows_is_called_so(
+    windows_kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(building, "find_kit", lambda system: windows_kit)
+    made = building.build(Request(str(small_gguf), None, "windows-x86_64", None, Defaults(), False), QUIET)
+    assert made.path == Path("small.exe") and os.listdir(tmp_path) == ["small.exe"]
 
 
 def test_made_folder_keeps_what_was_there(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mkllm.builder.name import MAX, is_name, name_after
+from mkllm.builder.name import MAX, default_name, is_name, name_after
 
 
 @pytest.mark.parametrize("text", ["", " ", "a\nb", "\x1b]0;x\x07", "x\udcff", "x" * (MAX + 1)])
@@ -18,3 +18,8 @@ def test_names_after_files() -> None:
         "model",
         "ü" * MAX,
     ]
+
+
+def test_names_of_files() -> None:
+    assert default_name("llama 3.1: 8b", "linux-x86_64") == "llama 3.1: 8b"
+    assert default_name("llama 3.1: 8b", "windows-x86_64") == "llama 3.1_ 8b.exe"

@@ -9,7 +9,7 @@ import pytest
 from mkllm.builder.errors import NoKit, UnusableIcon
 from mkllm.builder.kit.exe_resources import default_icon
 from mkllm.builder.kit.kit import File, Kit
-from mkllm.builder.shown_on_windows import bootloader, icon_for
+from mkllm.builder.shown_on_windows import bootloader, check_icon, icon_for
 from mkllm.builder.target import check_system, implied_system
 
 from .kit.windows_samples import program
@@ -51,6 +51,16 @@ def test_which_icon(tmp_path: Path) -> None:
     assert icon_for("windows-x86_64", None) == default_icon()
     assert icon_for("windows-x86_64", tmp_path / "own.ico") == default_icon() + b"more"
     assert icon_for("linux-x86_64", None) is None
+
+
+def test_an_icon_for_several(tmp_path: Path) -> None:
+    path = tmp_path / "own.ico"
+    with pytest.raises(UnusableIcon, match="cannot be used: No such file or directory"):
+        check_icon(["linux-x86_64", "windows-x86_64"], path)
+    path.write_bytes(default_icon())
+    check_icon(["linux-x86_64", "windows-x86_64"], path)
+    with pytest.raises(UnusableIcon, match="a file for 'linux-x86_64' has no icon"):
+        check_icon(["linux-x86_64", "linux-aarch64"], path)
 
 
 def test_an_icon_for_linux(tmp_path: Path) -> None:
