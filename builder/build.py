@@ -79,7 +79,7 @@ def build(request: Request, output: Output) -> Made:
     shown_on_windows.check_icon([system], request.icon)
     kit = _kit(system, request, output)
     packing = prepacking(kit, request.prepack) if request.prepack is not None else None
-    source = _resolve(request, [kit], output)
+    source, request = _resolve(request, [kit], output)
     path = request.path or Path(default_name(source.name, system))
     check_path(path, request.force)
     check_source(path, source.weights)
@@ -103,7 +103,7 @@ def build_all(request: Request, systems: Sequence[str], output: Output) -> tuple
         for system in chosen if folder.is_dir() else ():
             check_path(folder / program_name(file_name(request.name), system), request.force)
     kits = [_kit(system, request, output) for system in chosen]
-    source = _resolve(request, kits, output)
+    source, request = _resolve(request, kits, output)
     base = folder / file_name(request.name or source.name)
     places = [(base.with_name(program_name(base.name, kit.target)), kit) for kit in kits]
     _warn(request, source, output)
@@ -139,16 +139,18 @@ def _expect_signable(systems: Sequence[str], request: Request) -> None:
         )
 
 
-def _resolve(request: Request, kits: Sequence[Kit], output: Output) -> Source:
-    """The model, quantized, or of several quantizations the one that fits into one file, if that is asked for."""
+def _resolve(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Source, Request]:
+    """The model, quantized, or of several quantizations the one that fits into one file, if that is asked for; and the
+    request with what was reckoned with for that."""
     if request.quantizing:
         here = next((kit for kit in kits if kit.runs_here), kits[0])
         source = resolve(request.model, output)
         if request.path:
             check_source(request.path, source.weights)  # later it is the quantized ones that are looked at
-        return choice.apply(here, source, request.quantizing, request.defaults.context, output)
+        source, defaults = choice.apply(here, source, request.quantizing, request.defaults, output)
+        return source, replace(request, defaults=defaults)
     if not request.fit_one_file:
-        return resolve(request.model, output)
+        return resolve(request.model, output), request
     room, kit = _room(request, kits)
     if room is None:
         raise click.BadParameter(
@@ -163,7 +165,7 @@ def _resolve(request: Request, kits: Sequence[Kit], output: Output) -> Source:
             f"{request.limits.why(kit.target)}: leave out --fit-one-file, and the weights lie beside the program, or "
             "have --quant make a smaller quantization instead"
         )
-    return source
+    return source, request
 
 
 def _room(request: Request, kits: Sequence[Kit]) -> tuple[int | None, Kit]:

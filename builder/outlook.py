@@ -1,23 +1,17 @@
 """What a model comes to on a device: settings, whether it fits, how fast it can be at most; measures nothing."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from mkllm.builder.devices import Device
+from mkllm.builder.needs import needs
 from mkllm.builder.progress import size
-from mkllm.runtime.artifact import footprint
 from mkllm.runtime.artifact.engine_words import option_name
-from mkllm.runtime.artifact.footprint import BATCH, F16, PROGRAMS, TYPE_BYTES
 from mkllm.runtime.artifact.manifest import Defaults, Model
 from mkllm.runtime.artifact.manifest import Device as Made
 
 SHORTEST, STEP = 512, 256
 CACHED = 32 << 20  # bytes: smaller weights are not read from the memory for each token
-# Words of the maker's by which he has settled something himself.
-CACHES = ("-ctk", "--cache-type-k", "-ctv", "--cache-type-v")
-KEYS, VALUES = CACHES[:2], CACHES[2:]
-BATCHES = ("-ub", "--ubatch-size", "-b", "--batch-size")
+# Words of the maker's by which he has settled it himself.
 THREADS = ("-t", "--threads")
 
 
@@ -58,39 +52,25 @@ def outlook(device: Device, model: Model, weights: int, defaults: Defaults) -> O
 
     Raises nothing: a model that does not fit is one that `fits` is False of.
     """
-    names = {option_name(word) for word in defaults.engine_args}
-    quantized = model.memory.cache_quantized and not names & set(CACHES)
-    cache_type = device.cache_type if quantized else None
-    batch = None if names & set(BATCHES) else device.batch
-    types = _types(defaults.engine_args, cache_type)
-    taken = batch or _number(defaults.engine_args, BATCHES[:2]) or BATCH
+    wanted = needs(device, model, defaults)
     room = device.memory - device.system
-
-    def needed(tokens: int) -> int:
-        memory = model.memory
-        return (
-            weights
-            + PROGRAMS
-            + footprint.caches(memory, tokens, types, taken)
-            + footprint.buffers(memory, tokens, taken)
-        )
-
-    context = defaults.context or min(device.context, model.context)
-    while not defaults.context and context > SHORTEST and needed(context) > room:
+    context = wanted.context
+    while not defaults.context and context > SHORTEST and weights + wanted.beside(context) > room:
         context -= STEP
     token = model.token_weights
+    settled = {option_name(word) for word in defaults.engine_args}
     made = Made(
         name=device.name,
         machine=device.machine,
         cores=device.cores,
         memory=device.memory,
         context=None if defaults.context else context,
-        cache_type=cache_type,
-        threads=None if names & set(THREADS) else device.cores,
-        batch=batch,
+        cache_type=wanted.cache_type,
+        threads=None if settled & set(THREADS) else device.cores,
+        batch=wanted.batch,
     )
     speed = device.bandwidth / token if device.bandwidth and token >= CACHED else None
-    return Outlook(device, made, context, weights, needed(context), room, token, speed)
+    return Outlook(device, made, context, weights, weights + wanted.beside(context), room, token, speed)
 
 
 def sentences(found: Outlook) -> list[str]:
@@ -137,20 +117,3 @@ def _speed(found: Outlook) -> str:
         f"({size(found.token_bytes)}) pass the memory at its peak ({peak}); real ones are fewer, and prompts are not "
         "estimated"
     )
-
-
-def _types(words: Sequence[str], cache_type: str | None) -> tuple[str, str]:
-    """Of the caches of keys and of values, as the maker's words or the device have them."""
-    found = [_value(words, names) or cache_type or F16 for names in (KEYS, VALUES)]
-    keys, values = (kind if kind in TYPE_BYTES else F16 for kind in found)
-    return keys, values
-
-
-def _number(words: Sequence[str], names: Sequence[str]) -> int | None:
-    text = _value(words, names) or ""
-    return int(text) if text.isascii() and text.isdecimal() else None
-
-
-def _value(words: Sequence[str], names: Sequence[str]) -> str | None:
-    """What follows the last of these options."""
-    return next((value for name, value in reversed([*pairwise(words)]) if option_name(name) in names), None)

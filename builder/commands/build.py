@@ -9,7 +9,7 @@ import click
 from mkllm.builder.commands.common import common_options, offline_option, output
 from mkllm.builder.commands.defaults import defaults, defaults_options
 from mkllm.builder.commands.devices import chosen
-from mkllm.builder.commands.quantizing import quantizing, quantizing_options
+from mkllm.builder.commands.quantizing import quantizing, quantizing_options, suited
 from mkllm.builder.name import is_name
 from mkllm.builder.placing import SPLITS, Limits, Split
 from mkllm.builder.sign import Signing
@@ -123,7 +123,7 @@ def build(
 
     if fit_one_file and split != "auto":
         raise click.BadParameter(f"it contradicts --split {split}: leave one of them out", param_hint="--fit-one-file")
-    made_here = quantizing(values)
+    made_here, device = suited(quantizing(values), device)
     if fit_one_file and made_here:
         raise click.BadParameter(
             "it takes a quantization that there is, and --quant and --fit make one: leave one of them out",

@@ -1,12 +1,14 @@
 """Options of `mkllm build` about quantizing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from mkllm.builder.devices import Device
     from mkllm.builder.quant.choice import Quantizing
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,7 +21,8 @@ def quantizing_options(function: F) -> F:
         click.option(
             "--fit",
             metavar="SIZE|DEVICE",
-            help="Quantize the model to the best type that fits, with caches and buffers: 6GB, or pi5.",
+            help="Quantize the model to the best type that fits, with caches and buffers, into 6GB, or a device such "
+            "as pi5, as if --for named it.",
         ),
         click.option(
             "--imatrix",
@@ -54,3 +57,14 @@ def quantizing(values: dict[str, Any]) -> "Quantizing | None":
         raise click.BadParameter(str(error), param_hint="--quant") from None
     except NoRoom as error:
         raise click.BadParameter(str(error), param_hint="--fit") from None
+
+
+def suited(wanted: "Quantizing | None", device: "Device | None") -> "tuple[Quantizing | None, Device | None]":
+    """The same on that device, and the device itself, which `--fit` may have named as well as `--for`."""
+    room = wanted and wanted.room
+    if not wanted or not room:
+        return wanted, device
+    if device and room.device and device != room.device:
+        raise click.UsageError(f"--for names {device.name} and --fit {room.device.name}: name one device, or a size")
+    device = device or room.device
+    return replace(wanted, room=room.on(device) if device else room), device

@@ -10,10 +10,11 @@ from mkllm.builder.kit.store import current_kits
 from mkllm.builder.model.memory import measuring
 from mkllm.builder.model.reference import Source
 from mkllm.builder.progress import Output
-from mkllm.builder.quant.fit import Room, choose
+from mkllm.builder.quant.fit import Choice, Room, choose
 from mkllm.builder.quant.matrix import Matrix, matrix
 from mkllm.builder.quant.quantize import plans, quantized, warn
 from mkllm.builder.quant.types import LADDER, MATRIX_LADDER, QuantType, is_quantized, quant_types
+from mkllm.runtime.artifact.manifest import Defaults
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,23 @@ class Quantizing:
     imatrix: Path | None = None
 
 
-def apply(kit: Kit, source: Source, wanted: Quantizing, context: int | None, output: Output) -> Source:
-    """The model as it is wanted; `context` is what the maker set. Raises NeedsMatrix or a BuilderFailure."""
+def apply(kit: Kit, source: Source, wanted: Quantizing, defaults: Defaults, output: Output) -> tuple[Source, Defaults]:
+    """The model as it is wanted, and the maker's defaults with the context with which it fits, unless a device has it.
+
+    Raises NeedsMatrix or a BuilderFailure.
+    """
     here = kit_here(kit)
     found = matrix(here, source, wanted.imatrix, output) if wanted.imatrix else None
     kind = wanted.type
     if wanted.room:
-        kind = _fitting(here, source, wanted.room, found, context, output)
+        chosen = _fitting(here, source, wanted.room, found, defaults, output)
+        kind = chosen.plan.type if chosen.plan else None
+        if not wanted.room.device and chosen.tokens < source.model.context:
+            defaults = replace(defaults, context=chosen.tokens)
     if not kind:
-        return source
+        return source, defaults
     warn(source, [kind], output)
-    return quantized(here, source, kind, found, output)
+    return quantized(here, source, kind, found, output), defaults
 
 
 def kit_here(kit: Kit) -> Kit:
@@ -47,18 +54,16 @@ def kit_here(kit: Kit) -> Kit:
     return found
 
 
-def _fitting(
-    kit: Kit, source: Source, room: Room, found: Matrix | None, context: int | None, output: Output
-) -> QuantType | None:
+def _fitting(kit: Kit, source: Source, room: Room, found: Matrix | None, defaults: Defaults, output: Output) -> Choice:
     with measuring(kit, source.path, source.model.memory) as measurement:
         smaller = plans(kit, source, _ladder(source, found), found)
         memory = measurement.wait()
     model = replace(source.model, memory=memory or source.model.memory)
     weights = source.weights.size
     usable = [plan for plan in smaller if not plan.needs_matrix and plan.size < weights]
-    choice = choose(room, model, weights, usable, context)
+    choice = choose(room, model, weights, usable, defaults)
     output.note(f"note: {choice.reason}")
-    return choice.plan.type if choice.plan else None
+    return choice
 
 
 def _ladder(source: Source, found: Matrix | None) -> Sequence[QuantType]:

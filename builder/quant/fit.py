@@ -2,18 +2,16 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mkllm.builder.devices import UnknownDevice, find_device
+from mkllm.builder.devices import Device, UnknownDevice, find_device
 from mkllm.builder.errors import TooSmall
+from mkllm.builder.needs import needs
 from mkllm.builder.progress import size
 from mkllm.builder.quant.quantize import Plan
 from mkllm.builder.size import bytes_of
-from mkllm.runtime.artifact import footprint
-from mkllm.runtime.artifact.footprint import F16, PROGRAMS
-from mkllm.runtime.artifact.manifest import Model
+from mkllm.runtime.artifact.manifest import Defaults, Model
 
-CONTEXT = 4096  # tokens, where nobody says
 LEAST = 1000  # bytes; `6` and `7B` are not meant as that many
 
 
@@ -23,12 +21,20 @@ class NoRoom(ValueError):
 
 @dataclass(frozen=True)
 class Room:
-    """`bytes` for a model in memory, of `name`; `context` tokens it is to have, None: nobody says."""
+    """`bytes` for a model in memory, of `name`; on the device, None: on any machine."""
 
     name: str
     bytes: int
-    context: int | None = None
-    cache_type: str | None = None
+    device: Device | None = None
+
+    def on(self, device: Device) -> "Room":
+        """The room on that device: no more than it has."""
+        there = _there(device)
+        return there if there.bytes < self.bytes else replace(self, device=device)
+
+
+def _there(device: Device) -> Room:
+    return Room(device.sentence, device.memory - device.system, device)
 
 
 def parse_room(text: str) -> Room:
@@ -38,32 +44,33 @@ def parse_room(text: str) -> Room:
         if count >= LEAST:
             return Room(size(count), count)
     try:
-        device = find_device(text.strip())
+        return _there(find_device(text.strip()))
     except UnknownDevice as error:
         raise NoRoom(f"{text!r} is neither a size such as 6GB nor a device: {error}") from None
-    return Room(device.sentence, device.memory - device.system, device.context, device.cache_type)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen version: None: the model as it is. `reason` says why in words."""
+    """The chosen version: None: the model as it is. It fits with a context of `tokens`. `reason` says why in words."""
 
     plan: Plan | None
+    tokens: int
     reason: str
 
 
-def choose(room: Room, model: Model, weights: int, plans: Sequence[Plan], context: int | None) -> Choice:
+def choose(room: Room, model: Model, weights: int, plans: Sequence[Plan], defaults: Defaults) -> Choice:
     """The first that fits of the model as it is, with `weights` bytes, and `plans`, which are the best first.
 
-    `context` is what the maker asked for. Raises TooSmall.
+    `defaults` are the maker's. Raises TooSmall.
     """
-    tokens = context or min(room.context or CONTEXT, model.context)
-    beside = _beside(model, tokens, room.cache_type)
+    wanted = needs(room.device, model, defaults)
+    tokens = wanted.context
+    beside = wanted.beside(tokens)
     versions = [(model.quantization, weights, None), *((plan.type.name, plan.size, plan) for plan in plans)]
     larger: str | None = None
     for name, count, plan in versions:
         if count + beside <= room.bytes:
-            return Choice(plan, _reason(room, name, count, beside, tokens, larger))
+            return Choice(plan, tokens, _reason(room, name, count, beside, tokens, larger))
         larger = f"{name} would take {size(count + beside)}"
     name, count, _ = min(versions, key=lambda version: version[1])
     raise TooSmall(
@@ -71,12 +78,6 @@ def choose(room: Room, model: Model, weights: int, plans: Sequence[Plan], contex
         f"weights, {size(beside)} caches, buffers and programs at {tokens} tokens of context), {size(room.bytes)} are "
         "there: choose a smaller model, or a shorter --ctx-size"
     )
-
-
-def _beside(model: Model, tokens: int, cache_type: str | None) -> int:
-    kind = cache_type if cache_type and model.memory.cache_quantized else F16
-    caches = footprint.caches(model.memory, tokens, (kind, kind))
-    return PROGRAMS + caches + footprint.buffers(model.memory, tokens)
 
 
 def _reason(room: Room, name: str, count: int, beside: int, tokens: int, larger: str | None) -> str:

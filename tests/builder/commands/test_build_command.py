@@ -298,6 +298,12 @@ def test_a_device_has_a_target(mkllm: Run) -> None:
     assert "warning: pi5-4gb runs files for linux-aarch64, this one will be for linux-x86_64" in done.stderr
 
 
+def test_a_device_that_a_model_is_to_fit_has_a_target_too(mkllm: Run) -> None:
+    refused(mkllm("build", "model.gguf", "--fit", "pi5"), 20, "there is no kit for 'linux-aarch64'")
+    done = mkllm("build", "model.gguf", "--fit", "pi5", "--target", "linux-x86_64")
+    assert "warning: pi5-4gb runs files for linux-aarch64, this one will be for linux-x86_64" in done.stderr
+
+
 def test_devices_that_are_none_and_all_that_are(mkllm: Run) -> None:
     refused(mkllm("build", "model.gguf", "--for", "pi6"), 2, "there is no device 'pi6': did you mean 'pi")
     shown = mkllm("devices", env={**os.environ, "COLUMNS": "160"})

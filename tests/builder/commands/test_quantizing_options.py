@@ -41,6 +41,8 @@ def refused(capsys: pytest.CaptureFixture[str], kit_cache: Path, tmp_path: Path,
             "it takes a quantization that there is, and --quant and --fit make one",
         ),
         (["--fit", "6"], "Invalid value for --fit: '6' is neither a size such as 6GB nor a device"),
+        (["--fit", "pi5", "--for", "pi4"], "--for names pi4-4gb and --fit pi5-4gb: name one device, or a size"),
+        (["--fit", "9" * 400 + ".5GB"], "is neither a size such as 6GB nor a device"),
         (["--fit", "pi6"], "there is no device 'pi6': did you mean 'pi5'?"),
     ],
 )
