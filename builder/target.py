@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mkllm.builder.errors import NoKit, PermissionFailure, TargetExists
-from mkllm.builder.kit.target import TARGETS, default, of_program
+from mkllm.builder.kit.target import TARGETS, alternatives, default, of_program
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.space import check_free
 from mkllm.runtime.artifact.draft import failure
@@ -17,7 +17,7 @@ def check_system(system: str | None, path: Path | None) -> str:
     if chosen in TARGETS:
         return chosen
     why = "" if system else f", which the name {str(path)!r} asks for"
-    hint = f"choose --target {' or '.join(TARGETS)}" if system else f"choose another name, or --target {usual}"
+    hint = f"choose --target {alternatives()}" if system else f"choose another name, or --target {usual}"
     raise NoKit(f"this version cannot build for {chosen!r}{why}: {hint}")
 
 

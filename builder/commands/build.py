@@ -10,6 +10,7 @@ from mkllm.builder.commands.common import common_options, offline_option, output
 from mkllm.builder.commands.defaults import defaults, defaults_options
 from mkllm.builder.commands.devices import chosen
 from mkllm.builder.commands.quantizing import quantizing, quantizing_options, suited
+from mkllm.builder.kit.target import alternatives
 from mkllm.builder.name import is_name
 from mkllm.builder.placing import SPLITS, Limits, Split
 from mkllm.builder.sign import Signing
@@ -48,8 +49,8 @@ class Size(click.ParamType[int]):
     "--target",
     "targets",
     multiple=True,
-    help="The system that it will run on: linux-x86_64, linux-aarch64, windows-x86_64 or macos-arm64; several make "
-    "several files, in the folder of -o.  [default: this one]",
+    help=f"The system that it will run on: {alternatives()}; several make several files, in the folder of -o.  "
+    "[default: this one]",
 )
 @click.option(
     "--for",
@@ -116,8 +117,8 @@ def build(
     """Make one executable file out of MODEL.
 
     MODEL is a short name (`mistral-7b`, `llama-3.1-8b:q5_k_m`; `mkllm models` lists them), a local .gguf file (of a
-    split one, any part), hf:organisation/repository[:quantization or /file.gguf][@revision], https://…/x.gguf, or
-    ollama:name[:tag].
+    split one, any part) or a folder with one, hf:organisation/repository[:quantization or /file.gguf][@revision],
+    https://…/x.gguf[#sha256=…], or ollama:name[:tag].
     """
     from mkllm.builder import build as making
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import click
 
 from mkllm.builder.commands.common import common_options, output
+from mkllm.builder.kit.target import alternatives
 from mkllm.builder.progress import size
 
 
 @click.command()
 @click.argument("model")
-@click.option("--target", help="The system that artifacts will run on.  [default: linux-x86_64]")
+@click.option("--target", help=f"The system that artifacts will run on: {alternatives()}.  [default: this one]")
 @click.option(
     "-o", "--output", "folder", type=click.Path(path_type=Path), required=True, help="The folder to fill: a new one."
 )

@@ -9,6 +9,7 @@ from rich.table import Table
 from mkllm.builder import tables
 from mkllm.builder.commands.common import common_options, output
 from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.target import alternatives
 from mkllm.builder.version import version
 
 
@@ -21,8 +22,7 @@ def kit() -> None:
 @click.option(
     "--target",
     metavar="TARGET",
-    help="The system that artifacts will run on: linux-x86_64, linux-aarch64, windows-x86_64 or, on a Mac alone, "
-    "macos-arm64.  [default: this one]",
+    help=f"The system that artifacts will run on: {alternatives()} (that on a Mac alone).  [default: this one]",
 )
 @click.option(
     "--variants",

@@ -13,7 +13,7 @@ from mkllm.builder import cache
 from mkllm.builder.errors import MissingTool, NoKit, NoSource, ToolFailed, WrongHash
 from mkllm.builder.kit.kit import File, Kit
 from mkllm.builder.kit.store import keep
-from mkllm.builder.kit.target import TARGETS
+from mkllm.builder.kit.target import TARGETS, alternatives
 from mkllm.builder.process import run
 
 CHUNK = 1 << 20
@@ -30,7 +30,7 @@ def fetch_kit(target: str, version: str, links: str | None = None) -> Kit:
     wheel, or a damaged one), NoSource (no index can be reached), WrongHash (not the file that the index promises).
     """
     if target not in TARGETS:
-        raise NoKit(f"there is no target {target!r}: choose one of {', '.join(TARGETS)}")
+        raise NoKit(f"there is no target {target!r}: choose one of {alternatives()}")
     with tempfile.TemporaryDirectory(dir=cache.folder("downloads"), prefix=".kit-") as made:
         _download(f"mkllm-kit-{target.replace('_', '-')}", version, Path(made), links)
         wheels = sorted(Path(made).glob("*.whl"))

@@ -130,6 +130,12 @@ _ROWS = (
 TARGETS: Mapping[str, Target] = {row.name: row for row in _ROWS}
 
 
+def alternatives() -> str:
+    """The names of all, for a sentence: `a, b or c`."""
+    *first, last = TARGETS
+    return f"{', '.join(first)} or {last}"
+
+
 def named(name: str) -> Target:
     """The target of that name. Raises NoKit when there is none."""
     if name not in TARGETS:

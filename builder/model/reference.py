@@ -21,7 +21,10 @@ from mkllm.runtime.artifact.manifest import Model
 DEMO = "demo"
 DEMO_FILE = Path(__file__).resolve().parent.parent / "demo" / "demo.gguf"
 SUFFIX = ".gguf"
-FORMS = f"name a .gguf file, {PREFIX}organisation/repository/file.gguf, or {DEMO!r}"
+FORMS = (
+    f"name a .gguf file, a folder with one, a short name of `mkllm models`, {DEMO!r}, {PREFIX}organisation/repository "
+    f"with :quantization or /file.gguf, {ollama.PREFIX}name, or https://host/path/model.gguf"
+)
 ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9._-]+)?")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mkllm.builder.kit.target import TARGETS
 from mkllm.runtime.artifact.reader import open_artifact
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -338,6 +339,17 @@ def test_targets_by_name_and_of_later_versions(mkllm: Run) -> None:
     refused(mkllm("build", "model.gguf", "-o", "out", "--target", "macos-arm64"), 20, why)
     refused(mkllm("build", "model.gguf", "-o", "out", "--target", "macos-x86"), 20, "cannot build for 'macos-x86'")
     assert mkllm("build", "model.gguf", "-o", "out.exe", "--target", "linux-x86_64").returncode == 0
+
+
+@pytest.mark.parametrize("command", [["build"], ["bundle"], ["kit", "build"]])
+def test_the_help_names_all_targets(command: list[str], mkllm: Run) -> None:
+    shown = " ".join(mkllm(*command, "--help").stdout.split())
+    assert ", ".join(list(TARGETS)[:-1]) + f" or {list(TARGETS)[-1]}" in shown
+
+
+def test_a_name_that_is_none_is_answered_with_all_forms(mkllm: Run) -> None:
+    forms = (".gguf file", "a folder", "`mkllm models`", "'demo'", "hf:org", ":quantization", "ollama:name", "https://")
+    refused(mkllm("build", "no/thing", "-o", "x"), 10, "there is no model 'no/thing'", *forms)
 
 
 def test_without_a_kit(mkllm: Run, kit_cache: Path) -> None:
