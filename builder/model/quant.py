@@ -6,7 +6,8 @@ from pathlib import PurePosixPath
 
 from mkllm.builder.model.split import NAME
 
-# What stands for a whole class when only its bits are named, best first.
+# What stands for a whole class when only its bits are named: the usual one first. Which of two types is better is
+# another question (`quant/types.py`), and so is which ones llama.cpp knows (`ggml.toml`).
 ORDER = (
     "Q4_K_M", "Q4_K_S", "Q4_0", "Q4_1", "IQ4_NL", "IQ4_XS", "MXFP4",
     "Q5_K_M", "Q5_K_S", "Q5_0", "Q5_1", "Q6_K", "Q8_0",
@@ -14,6 +15,7 @@ ORDER = (
     "Q2_K", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S", "TQ2_0", "TQ1_0",
     "BF16", "F16", "F32",
 )  # fmt: skip
+# Of a whole file, with what is not of that type, where only the number of its parameters is known.
 BITS = {
     "Q2_K": 3.3, "Q3_K_M": 3.9, "Q4_0": 4.6, "Q4_K_S": 4.6, "Q4_K_M": 4.9, "Q5_0": 5.6, "Q5_K_S": 5.6, "Q5_K_M": 5.7,
     "Q6_K": 6.6, "Q8_0": 8.5, "IQ3_XS": 3.3, "IQ4_XS": 4.3, "MXFP4": 4.6, "BF16": 16.0, "F16": 16.0, "F32": 32.0,
@@ -32,6 +34,13 @@ def quantization(file: str) -> str | None:
     match = NAME.fullmatch(PurePosixPath(file).name)
     found = WORD.findall(match["stem"] if match else file.removesuffix(".gguf").removesuffix(".GGUF"))
     return normal(found[-1]) if found else None
+
+
+def unquantized(name: str) -> str:
+    """A model's name without the word at its end that says its quantization, if there is one."""
+    last = next(reversed([*WORD.finditer(name)]), None)
+    stem = name[: last.start()].rstrip("-._ ") if last and last.end() == len(name) else ""
+    return stem or name
 
 
 def normal(text: str) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from mkllm.builder.errors import NeedsMatrix, ToolFailed
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.model import promise
 from mkllm.builder.model.facts import facts
+from mkllm.builder.model.quant import unquantized
 from mkllm.builder.model.reference import Source
 from mkllm.builder.model.split import merged, read_parts
 from mkllm.builder.name import name_after
@@ -22,7 +22,7 @@ from mkllm.builder.quant.child import ask
 from mkllm.builder.quant.digest import sha256_of
 from mkllm.builder.quant.matrix import Matrix
 from mkllm.builder.quant.sizes import file_size
-from mkllm.builder.quant.types import QuantType, is_quantized, quant_types
+from mkllm.builder.quant.types import QuantType, is_quantized
 from mkllm.builder.space import check_free
 from mkllm.runtime.artifact.draft import draft
 
@@ -132,6 +132,4 @@ def _source(source: Source, kind: QuantType, path: Path) -> Source:
 
 def _name(name: str, kind: QuantType) -> str:
     """The model's name with its new type in place of the old one."""
-    known = "|".join(sorted(quant_types(), key=len, reverse=True))
-    stem = re.sub(rf"[-._](?:{known})$", "", name, flags=re.IGNORECASE)
-    return name_after(f"{stem}-{kind.name}")
+    return name_after(f"{unquantized(name)}-{kind.name}")

@@ -2,8 +2,9 @@
 
 import pytest
 
+from mkllm.builder.model import quant
 from mkllm.builder.model.tables import tables
-from mkllm.builder.quant.types import LADDER, MATRIX_LADDER, UnknownType, is_quantized, parse_type, quant_types
+from mkllm.builder.quant.types import ALIASES, LADDER, MATRIX_LADDER, UnknownType, is_quantized, parse_type, quant_types
 
 
 def test_every_type_of_the_engine_but_one_that_it_only_reads() -> None:
@@ -24,6 +25,21 @@ def test_names(text: str, name: str, number: int) -> None:
 def test_unknown_names(text: str, words: str) -> None:
     with pytest.raises(UnknownType, match=words):
         parse_type(text)
+
+
+def test_names_are_those_of_the_engine_wherever_they_stand() -> None:
+    known = {*tables().file_types.values(), "MXFP4"}  # as repositories call MXFP4_MOE
+    assert len(set(quant.ORDER)) == len(quant.ORDER) and set(quant.ORDER) <= known and set(quant.BITS) <= known
+    for alias, name in ALIASES.items():  # short names of models mean the same
+        assert quant.choose(alias, quant_types()) == name
+
+
+@pytest.mark.parametrize("kind", [*quant_types(), "NVFP4", "UD-Q4_K_XL", "fp16", "q5_k_m"])
+def test_every_type_is_known_at_the_end_of_a_name(kind: str) -> None:
+    for end in (f"-{kind}", f".{kind}", f"_{kind.lower()}"):
+        assert quant.unquantized(f"llama-3.1-8b{end}") == "llama-3.1-8b"
+    assert quant.unquantized(kind) == kind and quant.unquantized(f"{kind}-llama") == f"{kind}-llama"
+    assert quant.unquantized(f"llama-q8_0-{kind}") == "llama-q8_0"
 
 
 def test_ladders_name_types_once() -> None:
