@@ -14,6 +14,7 @@ CONTEXT = 4096  # tokens, where nobody says
 # Words of the maker's by which he has settled something himself.
 CACHES = ("-ctk", "--cache-type-k", "-ctv", "--cache-type-v")
 KEYS, VALUES = CACHES[:2], CACHES[2:]
+DIGITS = 9  # of a batch; the engine refuses longer ones
 BATCHES = ("-ub", "--ubatch-size", "-b", "--batch-size")
 
 
@@ -61,7 +62,7 @@ def _types(words: Sequence[str], cache_type: str | None) -> tuple[str, str]:
 
 def _number(words: Sequence[str], names: Sequence[str]) -> int | None:
     text = _value(words, names) or ""
-    return int(text) if text.isascii() and text.isdecimal() else None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= DIGITS else None
 
 
 def _value(words: Sequence[str], names: Sequence[str]) -> str | None:

@@ -38,6 +38,12 @@ def test_what_the_maker_settled_stays() -> None:
     assert found.needed == GIB + PROGRAMS + 1024 * (512 * 9 // 16 + 512 * 2) + 8 * MIB
 
 
+def test_a_batch_that_no_engine_takes_is_not_reckoned_with() -> None:
+    usual = looked(PI5)
+    for word in ("9" * 400, "9" * 5000, "many"):
+        assert looked(PI5, engine_args=("-ub", word)).needed == usual.needed
+
+
 def test_caches_that_the_engine_does_not_quantize_are_not() -> None:
     plain = replace(MODEL, memory=replace(MEMORY, cache_quantized=False))
     assert looked(PI5, model=plain).made.cache_type is None
