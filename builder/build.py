@@ -15,7 +15,7 @@ from mkllm.builder.kit.store import examiner, find_kit
 from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.model import promise, vocabulary
 from mkllm.builder.model.memory import measuring
-from mkllm.builder.model.reference import Source, offer, resolve
+from mkllm.builder.model.reference import Source, expected_name, offer, resolve
 from mkllm.builder.name import default_name, file_name, program_name
 from mkllm.builder.outlook import Outlook, outlook, sentences
 from mkllm.builder.outputs import made_folder
@@ -99,9 +99,9 @@ def build_all(request: Request, systems: Sequence[str], output: Output) -> tuple
     shown_on_windows.check_icon(chosen, request.icon)
     folder = request.path or Path()
     check_folder(folder)
-    if request.name:
-        for system in chosen if folder.is_dir() else ():
-            check_path(folder / program_name(file_name(request.name), system), request.force)
+    if folder.is_dir() and (name := request.name or _expected_name(request)):
+        for system in chosen:
+            check_path(folder / program_name(file_name(name), system), request.force)
     kits = [_kit(system, request, output) for system in chosen]
     source, request = _resolve(request, kits, output)
     base = folder / file_name(request.name or source.name)
@@ -112,6 +112,11 @@ def build_all(request: Request, systems: Sequence[str], output: Output) -> tuple
             check_path(path, request.force)
             check_source(path, source.weights)
         return make_all(places, base, source, request, output)
+
+
+def _expected_name(request: Request) -> str | None:
+    """What the model will be called, where that is known before it is here."""
+    return None if request.quantizing or request.fit_one_file else expected_name(request.model)
 
 
 def _kit(system: str, request: Request, output: Output) -> Kit:

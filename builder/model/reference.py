@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mkllm.builder.errors import HubFailure, ModelNotFound, TooLarge
+from mkllm.builder.errors import BuilderFailure, HubFailure, ModelNotFound, TooLarge
 from mkllm.builder.model import address, catalog, folder, licences, ollama
 from mkllm.builder.model.facts import facts
 from mkllm.builder.model.hub_reference import MAIN, PREFIX, Reference, check_endpoint, parse
@@ -106,6 +106,24 @@ def locate(text: str, output: Output, room: int | None = None) -> Place:
     return _from_path(path)
 
 
+def expected_name(text: str) -> str | None:
+    """What the model will be called; None where that is not known before somebody is asked, or there is none."""
+    if text == DEMO:
+        return DEMO
+    with contextlib.suppress(BuilderFailure, OSError):
+        if on_hub := _on_hub(text):
+            return _name_on_hub(*on_hub)
+        if not text.startswith(ollama.PREFIX) and not address.is_address(text) and Path(text).is_file():
+            return name_after(_stem(Path(text).name))
+    return None
+
+
+def _name_on_hub(reference: Reference, wanted: catalog.Wanted | None) -> str | None:
+    if wanted:
+        return wanted.entry.alias
+    return name_after(_stem(os.path.basename(reference.file))) if reference.file else None
+
+
 def _is_missing(path: Path) -> bool:
     """Whether there is nothing; False where that cannot be seen: opening it will say why."""
     try:
@@ -201,7 +219,7 @@ def _from_hub(
         sha256=fetched.sha256,
         promised=fetched.promised,
     )
-    name = wanted.entry.alias if wanted else _stem(os.path.basename(fetched.file))
+    name = _name_on_hub(replace(reference, file=fetched.file), wanted) or fetched.file
     return Place(fetched.path, origin, name, fetched.licences)
 
 

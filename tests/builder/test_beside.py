@@ -311,7 +311,8 @@ class TestSeveral:
             ("none/dir", {}, "none/dir' cannot be written: there is no folder '.*none'; create it first"),
             ("x" * 256, {}, "cannot be written .file name too long.: choose another place"),
             ("there", {"name": "a"}, "a-windows-x86_64.exe' exists already"),
-            ("there", {"icon": Path("none.ico")}, "the icon 'none.ico' cannot be used: No such file"),
+            ("there", {"force": False}, "small-linux-x86_64' exists already"),
+            ("there", {"icon": Path("none.ico"), "force": True}, "the icon 'none.ico' cannot be used: No such file"),
         ],
     )
     def test_places_are_looked_at_before_the_model_is(
@@ -326,6 +327,7 @@ class TestSeveral:
         (tmp_path / "file").touch()
         (tmp_path / "there").mkdir()
         (tmp_path / "there" / "a-windows-x86_64.exe").write_text("mine")
+        (tmp_path / "there" / "small-linux-x86_64").write_text("mine")
         monkeypatch.setattr(building, "resolve", lambda *_: pytest.fail("the model was resolved"))
         with pytest.raises(Exception, match=why):
             several(folder, **changes)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mkllm.builder.errors import ModelNotFound
-from mkllm.builder.model.reference import resolve
+from mkllm.builder.model.reference import expected_name, resolve
 from mkllm.builder.progress import Output
 
 QUIET = Output(True)
@@ -28,6 +28,20 @@ def test_names_of_files_that_are_no_names(
     path.write_bytes(small_gguf.read_bytes())
     source = resolve(str(path), QUIET)
     assert (source.name, source.origin.reference, source.origin.file) == (name, reference, reference)
+
+
+def test_names_that_are_known_before_anybody_is_asked(small_gguf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a\nb-00001-of-00002.gguf"
+    path.write_bytes(small_gguf.read_bytes())
+    names = {
+        "demo": "demo",
+        str(path): "a_b",
+        "hf:org/repo/sub/m.Q4_0.gguf@v1": "m.Q4_0",
+        "https://huggingface.co/org/repo/resolve/main/m.gguf": "m",
+        "mistral-7b-q8": "mistral-7b",
+        **dict.fromkeys(["hf:org/repo", "hf:", "ollama:x", "https://h/m.gguf", "https://[", "none", str(tmp_path)]),
+    }
+    assert {text: expected_name(text) for text in names} == names
 
 
 @pytest.mark.parametrize("name", ["n" * 300, "n" * 300 + ".gguf", "n" * 300 + "/m"])
