@@ -78,7 +78,8 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
 class Survey:
     """An artifact on this machine before anything is started: all that the plan of a start depends on.
 
-    `kernel` is the one that was asked for by name, `proven` one that has computed this model here before.
+    `kernel` is the one that was asked for by name, `proven` one that has computed this model here before, and has not ended by
+    itself since.
     """
 
     artifact: Artifact
@@ -96,7 +97,8 @@ class Survey:
         """How the engine is started: as was measured here before, or will be before the start, or as it is ranked."""
         choices = self.ranking.choices
         known = self.recalled() if self.options.tune == "quick" else None
-        ready = replace(self, proven=known.settings.kernel) if known and known.trials else self
+        kernel = known.settings.kernel if known and known.trials else None
+        ready = replace(self, proven=kernel) if kernel and self.plans.is_proven(kernel) else self
         order = ready.order(tuned(choices, self.settled, known or untuned(choices, self.settled)))
         order.arguments(order.choices[0])  # raises for what can be seen to be wrong before any start
         return Plan(
@@ -107,7 +109,13 @@ class Survey:
             frozen_home=self.home.frozen,
             tuner=self.tuner(self.options.tune) if self._is_worth_tuning and not known else None,
             crashed=lambda choice, sentence: self.plans.remember_crash(choice.name, sentence),
+            proven=self._prove,
+            doubted=lambda choice: self.plans.doubt(choice.name),
         )
+
+    def _prove(self, choice: Choice) -> None:
+        if self.options.tune != "off":  # else it was not started as it is recalled
+            self.plans.remember_proven(choice.name)
 
     @property
     def is_measurable(self) -> bool:

@@ -51,6 +51,7 @@ PLAIN_TYPES = frozenset({"f32", F16, "bf16"})
 MUCH = 256 << 20
 OFF = frozenset({"off", "disabled", "false", "0"})
 LOGICAL_BATCH = 2048  # the engine's own
+NO_WARMUP = "--no-warmup"
 
 
 class WrongArgument(RuntimeFailure):
@@ -97,7 +98,7 @@ def arguments(
         words.append("--kv-unified")
     words += _fitted(fit)
     if options.brief or proven:
-        words.append("--no-warmup")
+        words.append(NO_WARMUP)
     words += _sampling({**manifest.defaults.sampling, **options.sampling})
     words += _page(manifest.defaults.system_prompt)
     _expect_files(given)

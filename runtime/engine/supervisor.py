@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from mkllm.runtime.engine.arguments import NO_WARMUP
 from mkllm.runtime.engine.log import Log
 from mkllm.runtime.engine.placed import Placed, Weights
 from mkllm.runtime.engine.process import Engine
@@ -64,7 +65,8 @@ class Tuner(Protocol):
 class Plan:
     """All that a start needs. With a `tuner`, the order is what it finds, before the first start.
 
-    `crashed` is told, once another kernel is ready, of every one that crashed of itself, and how.
+    `crashed` is told, once another kernel is ready, of every one that crashed of itself, and how. `proven` is told of one
+    that is ready and has computed before, `doubted` of one whose end was nobody else's doing.
     """
 
     order: Order
@@ -74,6 +76,8 @@ class Plan:
     frozen_home: str | None = None
     tuner: Tuner | None = None
     crashed: Callable[[Choice, str], None] = lambda choice, sentence: None
+    proven: Callable[[Choice], None] = lambda choice: None
+    doubted: Callable[[Choice], None] = lambda choice: None
 
 
 @dataclass(frozen=True)
@@ -263,6 +267,7 @@ class Supervisor:
                 return
             if engine.status.ready:
                 self._accuse()
+                self._acquit()
                 if self._is_at_once and not (self._successor or self._unprepared or self._stopped):
                     self._prepare()
             self._tell()
@@ -273,6 +278,11 @@ class Supervisor:
         for choice, ending in suspects:
             if choice is not self._choice:
                 self._plan.crashed(choice, ending.sentence)
+
+    def _acquit(self) -> None:
+        """What has warmed up, in each way that it is started in, need not do so at the next launch."""
+        if not self._is_at_once and NO_WARMUP not in self._order.arguments(self._choice):
+            self._plan.proven(self._choice)
 
     def _prepare(self) -> None:
         """The engine serves: the better one is started beside it. If it cannot be, all stays as it is."""
@@ -291,6 +301,7 @@ class Supervisor:
         if successor.status.ended:
             self._successor = None
             if not self._stopped and not successor.stopping:
+                self._doubt(successor.status.ended)
                 self._give_up_preparing(successor.status.ended.sentence)
             self._tell()
         elif successor.status.ready and self._engine:
@@ -308,6 +319,7 @@ class Supervisor:
 
     def _follow(self, ending: Ending) -> None:
         self._last_failure = ending.sentence
+        self._doubt(ending)
         if self._successor:
             successor, self._successor = self._successor, None
             threading.Thread(target=successor.stop, args=(3.0,), name="drop", daemon=True).start()
@@ -321,6 +333,10 @@ class Supervisor:
             self._course = verdict
             self._restarts += 1
             self._spawn()
+
+    def _doubt(self, ending: Ending) -> None:
+        if not ending.from_outside:
+            self._plan.doubted(self._choice)
 
     def _tell(self) -> None:
         self._changed.notify_all()

@@ -29,7 +29,7 @@ PASSING = {"memory_total", "memory_available", "notes", "huge_pages", "gpus"}
 class Plans:
     """The memory of one machine for one model: `folder` None remembers nothing.
 
-    `subject` is all that a plan depends on; `hardware` is what a crash depends on.
+    `subject` is all that a plan depends on; `hardware` is what a crash depends on: the system's release too.
     """
 
     folder: Path | None
@@ -61,6 +61,22 @@ class Plans:
         self._write(f"plan-{self.subject}", {"busy": busy, "tuning": dataclasses.asdict(tuning)})
         for kernel, sentence in tuning.crashed if tuning.trials else ():  # where all crash, it may be the model
             self.remember_crash(kernel, sentence)
+        self._forget(self._mark)  # it was of other settings
+
+    def is_proven(self, kernel: str) -> bool:
+        """Whether this kernel has computed this model, as it is recalled, with this system and its drivers."""
+        found = self._read(self._mark) or {}
+        return (found.get("kernel"), found.get("hardware")) == (kernel, self.hardware)
+
+    def remember_proven(self, kernel: str) -> None:
+        """It has computed this model as it is recalled: what its next start need not try before it is ready."""
+        if self.measured():
+            self._write(self._mark, {"kernel": kernel, "hardware": self.hardware})
+
+    def doubt(self, kernel: str) -> None:
+        """It ended by itself after all: its next start tries it again."""
+        if self.is_proven(kernel):
+            self._forget(self._mark)
 
     def crashes(self) -> dict[str, str]:
         """Kernels that crashed on this machine, with how."""
@@ -76,10 +92,17 @@ class Plans:
 
     def forget(self) -> None:
         """Measure anew at the next launch, and try everything again."""
-        for name in (f"plan-{self.subject}", f"crashes-{self.hardware}"):
-            if self.folder:
-                with contextlib.suppress(OSError):
-                    (self.folder / f"{name}.json").unlink()
+        for name in (f"plan-{self.subject}", f"crashes-{self.hardware}", self._mark):
+            self._forget(name)
+
+    @property
+    def _mark(self) -> str:
+        return f"proven-{self.subject}"
+
+    def _forget(self, name: str) -> None:
+        if self.folder:
+            with contextlib.suppress(OSError):
+                (self.folder / f"{name}.json").unlink()
 
     def _read(self, name: str) -> dict[str, Any] | None:
         if self.folder is None:

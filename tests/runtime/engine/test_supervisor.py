@@ -32,7 +32,7 @@ def supervisor(fake_artifact, played, tmp_path):
     made = []
     with open_artifact(fake_artifact) as artifact:
 
-        def make(*arguments, placer=None, logging=QUIET, at_once=None):
+        def make(*arguments, placer=None, logging=QUIET, at_once=None, **plan):
             weights = artifact.member(WEIGHTS)
             plan = Plan(
                 order=Order(
@@ -43,6 +43,7 @@ def supervisor(fake_artifact, played, tmp_path):
                 placer=placer or Modules(artifact, Home(tmp_path, "development")),
                 weights=Weights(artifact.fileno(), weights.offset, weights.size),
                 log=Log(logging),
+                **plan,
             )
             made.append(Supervisor(plan))
             return made[-1]
@@ -355,6 +356,25 @@ def test_a_crash_while_the_better_one_is_made_starts_both_anew(supervisor, misbe
     second = one.wait_ready(SECONDS)
     assert "--sooner" in words_of(second) and second.kernel == "cpu-sse42"
     until(lambda: one.snapshot().reason == "SSE 4.2; number 2 here" and "--better" in words_of(one.snapshot()))
+
+
+def test_it_is_proven_when_it_has_warmed_up_in_every_way_that_it_is_started(supervisor, misbehaviour):
+    misbehaviour(load_seconds=0.2)
+    proven, doubted = [], []
+    tell = dict(proven=lambda choice: proven.append(choice.name), doubted=lambda choice: doubted.append(choice.name))
+    one = supervisor("--better", at_once=["--sooner"], **tell)
+    one.start()
+    one.wait_ready(SECONDS)
+    assert proven == []
+    until(lambda: proven == ["cpu-haswell"])
+    cold = supervisor("--no-warmup", **tell)
+    cold.start()
+    cold.wait_ready(SECONDS)
+    failing = supervisor("--wrong", at_once=["--sooner"], **tell)
+    failing.start()
+    failing.wait_ready(SECONDS)
+    until(lambda: doubted == ["cpu-haswell"])
+    assert proven == ["cpu-haswell"]
 
 
 def test_stopped_while_the_better_one_is_made_nothing_is_left(supervisor, misbehaviour):

@@ -1,5 +1,7 @@
 """A launch that measures before it starts its engine, and one that remembers."""
 
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +54,33 @@ def test_the_first_launch_measures_and_the_second_remembers(cache, misbehaviour)
     again, command = launched()
     assert (again.kernel, again.reason) == (ready.kernel, ready.reason) and "--repack" in command
     assert measured(journal) == []
+
+
+def test_what_has_computed_the_model_does_not_warm_up(cache, misbehaviour, monkeypatch):
+    misbehaviour(tokens=1000.0)
+    assert "--no-warmup" in launched(replace(USUAL, brief=True))[1]
+    assert "--no-warmup" not in launched(OFF)[1]  # it computes, though not as was measured
+    assert "--no-warmup" not in launched()[1]  # it was measured, which is not the same
+    assert "--no-warmup" in launched()[1]
+    assert "--no-warmup" not in launched(OFF)[1]
+    monkeypatch.setattr("mkllm.runtime.hardware.plans.release", lambda: "another system")
+    ready, command = launched()
+    assert ready.reason.startswith("AVX2; measured here") and "--no-warmup" not in command
+    assert "--no-warmup" in launched()[1]
+
+
+def test_what_crashed_while_it_served_warms_up_again(cache, misbehaviour):
+    misbehaviour(tokens=1000.0)
+    launched()
+    for number, again in ((signal.SIGTERM, False), (signal.SIGSEGV, True)):
+        with start_session(USUAL, None, Logging()) as session:
+            before = session.engine.wait_ready(SECONDS)
+            assert "--no-warmup" in Path(f"/proc/{before.pid}/cmdline").read_text()
+            os.kill(before.pid, number)
+            session.engine.wait_followed(before, SECONDS)
+        if again:
+            ready, command = launched()
+            assert ready.kernel == "cpu-haswell" and "--no-warmup" not in command
 
 
 def test_no_tune_and_small_models_start_as_ranked(cache, misbehaviour, monkeypatch):

@@ -57,6 +57,31 @@ def test_what_passes_does_not_matter(memory):
     assert memory(facts=replace(FACTS, memory_available=5, notes=("a note",))).recall() == TUNING
 
 
+def test_what_has_computed_is_known_of_what_is_recalled(memory, monkeypatch):
+    memory().remember_proven("cpu-haswell")
+    assert not memory().is_proven("cpu-haswell")  # nothing is recalled
+    memory().remember(TUNING)
+    memory().remember_proven("cpu-haswell")
+    assert memory().is_proven("cpu-haswell") and not memory().is_proven("cpu-x64")
+    assert not memory(model="another").is_proven("cpu-haswell") and not memory(folder=None).is_proven("cpu-haswell")
+    memory().doubt("cpu-x64")
+    monkeypatch.setattr("mkllm.runtime.hardware.plans.release", lambda: "another system")
+    assert memory().recall() == TUNING and not memory().is_proven("cpu-haswell")
+    monkeypatch.undo()
+    assert memory().is_proven("cpu-haswell")
+    memory().doubt("cpu-haswell")
+    assert not memory().is_proven("cpu-haswell")
+
+
+@pytest.mark.parametrize("end", [lambda memory: memory.remember(TUNING), lambda memory: memory.forget()])
+def test_what_has_computed_is_forgotten_with_how_it_was_started(memory, end):
+    memory().remember(TUNING)
+    memory().remember_proven("cpu-haswell")
+    end(memory())
+    memory().remember(TUNING)
+    assert not memory().is_proven("cpu-haswell")
+
+
 def test_what_was_measured_on_a_busy_machine_is_measured_again_a_few_times(memory):
     busy = replace(TUNING, lasting=False)
     for _ in range(MOST_BUSY - 1):
