@@ -1,11 +1,11 @@
 """Several files that appear together: programs, and the weights that lie beside them."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mkllm.runtime.artifact.draft import Draft, failure
+from mkllm.runtime.artifact.draft import Draft, bring_back, failure, remove_replaced
+from mkllm.runtime.signals import undisturbed
 
 
 def appear(weights: Sequence[Draft], programs: Sequence[Draft], force: bool) -> None:
@@ -20,31 +20,22 @@ def appear(weights: Sequence[Draft], programs: Sequence[Draft], force: bool) -> 
         new.settle(0o755, force)
     if not weights and len(programs) == 1:
         programs[0].appear()  # at once, and whatever has its name is there until then
-        return
+    else:
+        with undisturbed():
+            _replace(weights, programs)
+    for new in (*weights, *programs):
+        remove_replaced(new.target)
+
+
+def _replace(weights: Sequence[Draft], programs: Sequence[Draft]) -> None:
     with contextlib.ExitStack() as undo:
-        set_aside = [_set_aside(new, undo) for new in (*programs, *weights)]
+        for new in (*programs, *weights):
+            undo.callback(bring_back, new.target)
+            new.set_aside()
         for new in (*weights, *programs):
-            undo.callback(_remove, new.target)
+            undo.callback(new.take_back)
             new.appear()
         undo.pop_all()
-    for path in set_aside:
-        if path:
-            _remove(path)
-
-
-def _set_aside(new: Draft, undo: contextlib.ExitStack) -> Path | None:
-    """Where what has the name of this draft is now."""
-    if not os.path.lexists(new.target):
-        return None
-    aside = new.path.with_suffix(".replaced")
-    os.replace(new.target, aside)
-    undo.callback(os.replace, aside, new.target)
-    return aside
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Checks where an artifact is to be written, before anything slow is done; writes nothing."""
+"""Checks where an artifact is to be written, before anything slow is done."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from mkllm.builder.errors import NoKit, PermissionFailure, TargetExists
 from mkllm.builder.kit.target import TARGETS, alternatives, default, of_program
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.space import check_free
-from mkllm.runtime.artifact.draft import failure
+from mkllm.runtime.artifact.draft import bring_back, failure
 
 
 def check_system(system: str | None, path: Path | None) -> str:
@@ -28,7 +28,10 @@ def implied_system(path: Path | None) -> str | None:
 
 
 def check_path(path: Path, force: bool) -> None:
-    """Raise TargetExists or PermissionFailure when a file cannot be made at `path`."""
+    """Raise TargetExists or PermissionFailure when a file cannot be made at `path`.
+
+    What a build that was killed has set aside there is what is there.
+    """
     try:
         _check_path(path, force)
     except OSError as error:
@@ -38,6 +41,8 @@ def check_path(path: Path, force: bool) -> None:
 def _check_path(path: Path, force: bool) -> None:
     if path.is_dir():
         raise TargetExists(f"{str(path)!r} is a folder: name a file with -o, such as {str(path / 'model')!r}")
+    if path.parent.is_dir() and not os.path.lexists(path):
+        bring_back(path)
     if os.path.lexists(path) and not force:
         raise TargetExists(f"{str(path)!r} exists already: choose another name with -o, or overwrite it with --force")
     if path.exists() and not path.is_file():

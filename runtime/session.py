@@ -78,8 +78,8 @@ def start_session(options: EngineOptions, kernel: str | None, logging: Logging) 
 class Survey:
     """An artifact on this machine before anything is started: all that the plan of a start depends on.
 
-    `kernel` is the one that was asked for by name, `proven` one that has computed this model here before, and has not ended by
-    itself since.
+    `kernel` is the one that was asked for by name, `proven` one that has computed this model here before, and has not
+    ended by itself since.
     """
 
     artifact: Artifact

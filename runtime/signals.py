@@ -1,8 +1,9 @@
 """Signals as exceptions: those that end a program raise `Terminated`, as SIGINT raises KeyboardInterrupt."""
 
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from mkllm.runtime.platform.terminal import ENDING, ending, prepare
@@ -38,6 +39,29 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Signals that end the program come after the block; they only ever come to the main thread.
+
+    Blocked in one thread, another one would take them, and this one be interrupted all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    with ExitStack() as after:
+        after.callback(_raise_again, came)
+        for number in heeded():
+            after.callback(signal.signal, number, signal.getsignal(number))
+            signal.signal(number, lambda number, frame: came.append(number))
+        yield
+
+
+def _raise_again(numbers: list[int]) -> None:
+    for number in numbers[:1]:
+        signal.raise_signal(number)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from mkllm.runtime.errors import NoSpace, PermissionFailure, RuntimeFailure, TargetExists
 from mkllm.runtime.platform import files
+from mkllm.runtime.signals import undisturbed
 
 MAX_NAME = 255
+PARTIAL, REPLACED = ".partial", ".replaced"
 
 
 class Draft:
@@ -19,6 +21,7 @@ class Draft:
         self.target = target
         self.path = path
         self.descriptor = descriptor
+        self._replaces = False
 
     def commit(self, mode: int, force: bool) -> None:
         """Flush to the disk and rename; replaces an existing target if `force`, else raises TargetExists."""
@@ -27,14 +30,38 @@ class Draft:
 
     def settle(self, mode: int, force: bool) -> None:
         """All of `commit` that takes time or may be refused; `appear` is the rest."""
+        self._replaces = force
         files.finish(self.descriptor, mode)
         if not force and os.path.lexists(self.target):
-            raise TargetExists(f"{str(self.target)!r} was made by somebody else meanwhile: choose another name")
+            raise self._made_meanwhile()
 
     def appear(self) -> None:
-        """Rename."""
-        os.replace(self.path, self.target)
+        """Rename. Raises TargetExists for what was made since it was settled, unless it replaces that."""
+        if self._replaces:
+            os.replace(self.path, self.target)
+        else:
+            try:
+                files.rename_new(self.path, self.target)
+            except FileExistsError:
+                raise self._made_meanwhile() from None
         files.sync_folder(self.target.parent)
+
+    def take_back(self) -> None:
+        """Undo `appear`: the target is removed if it is this draft, and no other file."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self.descriptor), os.lstat(self.target)):
+                self.target.unlink()
+
+    def set_aside(self) -> None:
+        """Give what has the target's name another one, known to `bring_back`. Raises TargetExists like `appear`."""
+        if not os.path.lexists(self.target):
+            return
+        if not self._replaces:
+            raise self._made_meanwhile()
+        os.replace(self.target, self.path.with_suffix(REPLACED))
+
+    def _made_meanwhile(self) -> TargetExists:
+        return TargetExists(f"{str(self.target)!r} was made by somebody else meanwhile: choose another name")
 
     def reopen(self) -> None:
         """What lies at `path` now is the draft: another program may have put a new file there."""
@@ -55,7 +82,7 @@ def draft(target: Path) -> Iterator[Draft]:
     is_ours = False
     try:
         remove_stale(target)
-        with files.undisturbed():  # a file that is there is one that is removed
+        with undisturbed():  # a file that is there is one that is removed
             new.descriptor = files.create(new.path)
             is_ours = True
         _lock(new.descriptor)
@@ -82,19 +109,46 @@ def failure(error: OSError, target: Path) -> RuntimeFailure:
 
 def remove_stale(target: Path) -> None:
     """Remove temporary files of this target whose writers are gone."""
-    start, end = _draft_name(target.name, "#").rsplit("#", 1)
-    for path in target.parent.iterdir():
-        pid = path.name[len(start) : -len(end)]
-        named = path.name.startswith(start) and path.name.endswith(end) and pid.isdecimal()
-        if named and not _is_in_use(path, int(pid)):
+    for path, pid in _beside(target, PARTIAL):
+        if not _is_in_use(path, pid):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 
 
-def _draft_name(name: str, pid: str) -> str:
+def bring_back(target: Path) -> None:
+    """Give what this process, or one that is gone, has set aside its name again, unless another file has it."""
+    for path in _set_aside(target):
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            files.rename_new(path, target)
+
+
+def remove_replaced(target: Path) -> None:
+    """Remove what this process, or one that is gone, has set aside. One that still runs, on Windows, stays."""
+    for path in _set_aside(target):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _set_aside(target: Path) -> list[Path]:
+    own = os.getpid()
+    return [path for path, pid in _beside(target, REPLACED) if pid == own or not files.is_running(pid)]
+
+
+def _beside(target: Path, suffix: str) -> list[tuple[Path, int]]:
+    """Files of this target with that suffix, each with the process that has named it."""
+    start, end = _draft_name(target.name, "#", suffix).rsplit("#", 1)
+    found = [(path, path.name[len(start) : -len(end)]) for path in target.parent.iterdir()]
+    return [
+        (path, int(pid))
+        for path, pid in found
+        if path.name.startswith(start) and path.name.endswith(end) and pid.isdecimal()
+    ]
+
+
+def _draft_name(name: str, pid: str, suffix: str = PARTIAL) -> str:
     """`.<name>.<pid>.partial`, its name cut where the whole would be too long for a file system."""
-    room = MAX_NAME - len(".." + ".partial") - 10
-    return f".{os.fsdecode(os.fsencode(name)[:room])}.{pid}.partial"
+    room = MAX_NAME - len(".." + PARTIAL) - 10
+    return f".{os.fsdecode(os.fsencode(name)[:room])}.{pid}{suffix}"
 
 
 def _is_in_use(path: Path, pid: int) -> bool:
@@ -121,7 +175,7 @@ def _lock(descriptor: int) -> None:
 
 def _discard(new: Draft, is_ours: bool) -> None:
     """Remove the draft, undisturbed by a second Ctrl-C."""
-    with files.undisturbed():
+    with undisturbed():
         if is_ours:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new.path)

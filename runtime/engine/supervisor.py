@@ -65,8 +65,8 @@ class Tuner(Protocol):
 class Plan:
     """All that a start needs. With a `tuner`, the order is what it finds, before the first start.
 
-    `crashed` is told, once another kernel is ready, of every one that crashed of itself, and how. `proven` is told of one
-    that is ready and has computed before, `doubted` of one whose end was nobody else's doing.
+    `crashed` is told, once another kernel is ready, of every one that crashed of itself, and how; `proven` of one that
+    is ready and has computed before; `doubted` of one whose end was nobody else's doing.
     """
 
     order: Order

@@ -13,12 +13,12 @@ if sys.platform == "win32":
         native,
         open_for_reading,
         read_into,
+        rename_new,
         rename_unused,
         share,
         sync,
         sync_folder,
         temporary,
-        undisturbed,
         write_from,
     )
 elif sys.platform == "darwin":
@@ -49,12 +49,12 @@ else:
         native,
         open_for_reading,
         read_into,
+        rename_new,
         rename_unused,
         share,
         sync,
         sync_folder,
         temporary,
-        undisturbed,
         write_from,
     )
 
@@ -68,11 +68,11 @@ __all__ = [
     "native",
     "open_for_reading",
     "read_into",
+    "rename_new",
     "rename_unused",
     "share",
     "sync",
     "sync_folder",
     "temporary",
-    "undisturbed",
     "write_from",
 ]

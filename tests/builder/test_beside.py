@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,10 @@ from mkllm.builder.model.reference import resolve
 from mkllm.builder.placing import Limits
 from mkllm.builder.progress import Output
 from mkllm.builder.report import report
+from mkllm.builder.target import check_path
+from mkllm.runtime import errors
 from mkllm.runtime.artifact.copy import Copier
-from mkllm.runtime.artifact.draft import Draft
+from mkllm.runtime.artifact.draft import Draft, remove_replaced
 from mkllm.runtime.artifact.extract import extract
 from mkllm.runtime.artifact.manifest import HEADER, WEIGHTS, Defaults
 from mkllm.runtime.artifact.reader import open_artifact
@@ -151,6 +154,76 @@ def test_a_failure_while_files_appear_leaves_all_as_it_was(
         assert len(renamed) == 4 and Path(renamed[0][0]) == old.path  # the old program goes first
         assert Path(renamed[-1][1]) == old.path  # and the new one comes last
     assert sorted(os.listdir(tmp_path)) == ["m", "out", "out.weights"]
+
+
+def killed(name: str, text: str) -> Path:
+    """A file that a build, which is gone, had set aside."""
+    path = Path(name)
+    aside = path.with_name(f".{path.name}.999999999.replaced")
+    aside.write_text(text)
+    return aside
+
+
+def test_what_a_killed_build_had_set_aside_comes_back(build: Build, tmp_path: Path) -> None:
+    asides = [killed(str(tmp_path / name), "mine") for name in ("out", "out.weights")]
+    (tmp_path / "out.weights").write_text("new")
+    with pytest.raises(TargetExists, match="'.*out' exists already"):
+        check_path(tmp_path / "out", False)
+    assert (tmp_path / "out").read_text() == "mine" and not asides[0].exists()
+    assert (tmp_path / "out.weights").read_text() == "new" and asides[1].read_text() == "mine"
+    build(force=True)
+    assert sorted(os.listdir(tmp_path)) == ["out", "out.weights"]
+
+
+def test_what_a_running_build_has_set_aside_stays(tmp_path: Path) -> None:
+    running = tmp_path / f".out.{os.getppid()}.replaced"
+    running.write_text("another's")
+    check_path(tmp_path / "out", False)
+    remove_replaced(tmp_path / "out")
+    assert os.listdir(tmp_path) == [running.name]
+
+
+@pytest.mark.parametrize("moment", ["settle", "set_aside", "appear"])
+@pytest.mark.parametrize("name", ["out", "out.weights"])
+def test_what_somebody_else_makes_meanwhile_stays(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, name: str
+) -> None:
+    """Whenever it is made before the rename, without --force."""
+    original = getattr(Draft, moment)
+
+    def meanwhile(self: Draft, *words: object) -> None:
+        original(self, *words) if moment != "appear" else None
+        if self.target.name == name:
+            self.target.write_text("somebody else's")
+        original(self) if moment == "appear" else None
+
+    monkeypatch.setattr(Draft, moment, meanwhile)
+    with pytest.raises(errors.TargetExists, match=f"'.*{name}' was made by somebody else meanwhile"):
+        build()
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_text() == "somebody else's"
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_signal_between_renames_comes_after_them(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    build()
+    renamed: list[str] = []
+    rename = os.replace
+
+    def interrupted(source: str | Path, target: str | Path) -> None:
+        rename(source, target)
+        if Path(target).parent == tmp_path:
+            renamed.append(str(target))
+            if len(renamed) == step + 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(force=True)
+    assert len(renamed) == 4
+    with open_artifact(tmp_path / "out") as artifact:
+        assert verify(artifact) == []
 
 
 @pytest.mark.parametrize("what", ["weights", "program"])

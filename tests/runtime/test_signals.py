@@ -1,10 +1,13 @@
 """Which signals end this program, and how."""
 
+import os
 import signal
+import threading
+import time
 
 import pytest
 
-from mkllm.runtime.signals import ENDING, Terminated, heeded, raise_on_termination, uninterrupted
+from mkllm.runtime.signals import ENDING, Terminated, heeded, raise_on_termination, undisturbed, uninterrupted
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +42,19 @@ def test_cleaning_up_is_not_interrupted():
             signal.raise_signal(number)
     with pytest.raises(Terminated):
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_what_comes_within_a_block_comes_after_it_though_there_are_other_threads():
+    """A signal to the process is taken by any thread; Python acts on it in the main one."""
+    over, done = threading.Event(), []
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), undisturbed():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            done.append("all")
+    finally:
+        over.set()
+        thread.join()
+    assert done == ["all"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import signal
 import struct
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ import fcntl
 if TYPE_CHECKING:
     from pathlib import Path
 
-INTERRUPTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 # The ioctl by which one file gets to share blocks of another: descriptor, offset, length, offset there (linux/fs.h).
 FICLONERANGE = 0x4020940D
 SHARING = struct.Struct("qQQQ")
@@ -97,6 +95,20 @@ def lock_shared(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
+def rename_new(path: "Path", new: "Path") -> None:
+    """Rename a file, unless there is something of the new name. Raises FileExistsError, OSError."""
+    try:
+        os.link(path, new, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if os.path.lexists(new):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(new)) from None
+        os.rename(path, new)
+    else:
+        os.unlink(path)
+
+
 def rename_unused(folder: "Path", held: "Path", new: "Path") -> None:
     """Rename a folder, unless somebody has locked the file `held` in it. Raises OSError."""
     descriptor = os.open(held, os.O_RDONLY | os.O_CREAT, 0o600)
@@ -120,13 +132,3 @@ def locked_folder(folder: "Path") -> Iterator[int]:
 def is_running(pid: int) -> bool:
     """Whether there is such a process."""
     return os.path.exists(f"/proc/{pid}")
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """No signal that ends the program comes within the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -4,9 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -19,7 +17,6 @@ from mkllm.runtime.platform.windows import calls
 if TYPE_CHECKING:
     from pathlib import Path
 
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
 LONG = 240  # from about here on the old functions of Windows refuse a path that has no prefix
 PREFIX, SHARE_PREFIX = "\\\\?\\", "\\\\?\\UNC\\"
 READ, WRITE = 0x80000000, 0x40000000
@@ -126,6 +123,11 @@ def lock_shared(descriptor: int) -> None:
     calls.expect(calls.LockFileEx(handle, 0, 0, 1, 0, ctypes.byref(where)))
 
 
+def rename_new(path: "Path", new: "Path") -> None:
+    """Rename a file, unless there is something of the new name. Raises FileExistsError, OSError."""
+    os.rename(path, new)
+
+
 def rename_unused(folder: "Path", held: "Path", new: "Path") -> None:
     """Rename a folder, unless somebody has locked the file `held` in it. Raises OSError."""
     descriptor = os.open(held, os.O_RDWR | os.O_CREAT | os.O_NOINHERIT, 0o600)
@@ -152,17 +154,3 @@ def is_running(pid: int) -> bool:
     if handle:
         calls.CloseHandle(handle)
     return bool(handle)
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """No signal that ends the program comes within the block: they only ever come to the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
