@@ -161,7 +161,7 @@ class Survey:
     @property
     def weights(self) -> Weights:
         """Where the model lies."""
-        return weights_of(self.artifact)
+        return weights_of(self.artifact, self.home)
 
     @property
     def _is_worth_tuning(self) -> bool:
@@ -184,11 +184,15 @@ class Survey:
         return Laboratory(Modules(self.artifact, self.home), self.weights, self.home.frozen)
 
 
-def weights_of(artifact: Artifact) -> Weights:
+def weights_of(artifact: Artifact, home: Home) -> Weights:
     """Where the model lies. Raises WeightsUnusable where that is beside the program, and is not as it was built."""
-    first, is_packed = artifact.model()[0], artifact.manifest.prepacked is not None
-    split = first.path if len(artifact.manifest.beside) > 1 else None
-    return Weights(first.descriptor, first.offset, artifact.weights.size, is_packed, split)
+    lying, is_packed = artifact.model(), artifact.manifest.prepacked is not None
+    weights = Weights(lying[0].descriptor, lying[0].offset, artifact.weights.size, is_packed)
+    if len(lying) == 1:
+        return weights
+    from mkllm.runtime.engine.parts import first_of
+
+    return replace(weights, first=first_of(lying, home.path), parts=tuple(part.descriptor for part in lying))
 
 
 def survey(artifact: Artifact, home: Home, options: EngineOptions, kernel: str | None) -> Survey:

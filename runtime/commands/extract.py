@@ -28,4 +28,4 @@ def _restored(artifact: Artifact) -> Iterator[bytes]:
 
     with a_home(artifact) as home:
         placed = Modules(artifact, home).place_backends()
-        yield from restored(placed, weights_of(artifact), home.frozen)
+        yield from restored(placed, weights_of(artifact, home), home.frozen)

@@ -27,7 +27,8 @@ class Placed:
 class Weights:
     """Where the model lies: `length` bytes from `offset` in the open file `descriptor`; `packed`: prepacked.
 
-    `first` is the path of the first of the files that a model is split into, which the engine opens itself.
+    `first` is the path of the first of the files that a model is split into, which the engine opens itself; `parts` are
+    their descriptors.
     """
 
     descriptor: int
@@ -35,11 +36,12 @@ class Weights:
     length: int
     packed: bool = False
     first: str | None = None
+    parts: tuple[int, ...] = ()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What the engine has to inherit."""
-        return () if self.first else (self.descriptor,)
+        return self.parts or (self.descriptor,)
 
     def variables(self, name: str) -> dict[str, str]:
         """What tells the engine where its `embedded:<name>` is (spec/launch.md, 3)."""

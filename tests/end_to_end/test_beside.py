@@ -4,9 +4,12 @@ import json
 import os
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from mkllm.builder import build as building
@@ -86,6 +89,31 @@ def test_they_are_mapped_where_they_lie(folder: Path, serve: Callable[..., objec
     with serve(folder / "demo") as server:  # type: ignore[attr-defined]
         maps = Path(f"/proc/{server.engine.pid}/maps").read_text()
         assert all(str(path) in maps for path in weights(folder))
+
+
+def answer_of(base: str) -> str:
+    question = {"messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 20}
+    request = urllib.request.Request(f"{base}/v1/chat/completions", json.dumps(question).encode())
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return str(json.load(reply)["choices"][0]["message"]["content"])
+
+
+def test_files_that_are_replaced_while_it_runs_do_no_harm(
+    folder: Path, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    """An engine that is started again, after the end of the first one, has the weights that were there at the start."""
+    with serve(folder / "demo") as server:
+        expected, pid = answer_of(server.url), server.engine.pid
+        for path in weights(folder):
+            (tmp_path / "other").write_bytes(bytes(path.stat().st_size))
+            (tmp_path / "other").replace(path)
+        server.engine.kill()
+        psutil.wait_procs([psutil.Process(pid)], 5)
+        server.wait_ready()
+        assert answer_of(server.url) == expected and server.engine.pid != pid
+    done = ask(folder / "demo")
+    assert done.returncode == 33 and "it has the same size and another content" in done.stderr
 
 
 def test_one_that_is_missing(folder: Path) -> None:
