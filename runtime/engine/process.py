@@ -24,7 +24,6 @@ IDLE_SECONDS = 0.2
 ASKING_SECONDS = 0.005
 HEALTH_SECONDS = 2.0
 HANG_SECONDS = 120.0
-PORT_TAKEN = "couldn't bind"  # as the engine says it
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ class Engine:
             kernel_refused=self.status.kernel_refused,
             on_gpu=self.kernel in GPUS,
             ready_seconds=None if self._ready_at is None else time.monotonic() - self._ready_at,
-            port_taken=self._ready_at is None and self._log.has(PORT_TAKEN),
+            port_taken=self._ready_at is None and bool(channel.TAKEN) and self._log.has(channel.TAKEN),
         )
 
     def _how(self, returncode: int) -> str:

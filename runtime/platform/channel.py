@@ -4,6 +4,7 @@ import sys
 
 if sys.platform == "win32":
     from mkllm.runtime.platform.windows.channel import (
+        TAKEN,
         arguments,
         connect,
         connector,
@@ -22,6 +23,7 @@ elif sys.platform == "darwin":
     )
 else:
     from mkllm.runtime.platform.posix.channel import (
+        TAKEN,
         arguments,
         connect,
         connector,
@@ -32,6 +34,7 @@ else:
     )
 
 __all__ = [
+    "TAKEN",
     "arguments",
     "connect",
     "connector",

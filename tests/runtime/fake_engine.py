@@ -7,7 +7,7 @@ Keys of that file: `start` (by backend's file name, or `*`: `SIGILL`, `exit 3`, 
 `devices` (what it lists of GPUs, or how it misbehaves when it is to; for all backends, or by backend's file name),
 `prepack` (`nothing` to order, `no space`, `garbage`, or how it misbehaves when it is to), `in_place`, `restore`
 (`otherwise`: other bytes, `damaged`, or how it misbehaves), `restored` (that weights were not used in place),
-`deny_term`, `port_taken` (a file: where it is not, it is made, and another program has the port), `journal` (a file
+`deny_term`, `port_taken` (a file: where it is not, it is made, and the address cannot be had), `journal` (a file
 that gets a line for each thing that happens).
 """
 
@@ -285,15 +285,14 @@ def main():
 
 def serving():
     host = sys.argv[sys.argv.index("--host") + 1]
-    if not WINDOWS:
-        return Server("\0" + host[1:], Handler)
-    port = int(sys.argv[sys.argv.index("--port") + 1])
     taken = CONFIG.get("port_taken")
     if taken and not os.path.exists(taken):
         open(taken, "w").close()
         print("couldn't bind HTTP server socket", file=sys.stderr, flush=True)
         os._exit(1)
-    return Server((host, port), Handler)
+    if not WINDOWS:
+        return Server("\0" + host[1:], Handler)
+    return Server((host, int(sys.argv[sys.argv.index("--port") + 1])), Handler)
 
 
 if __name__ == "__main__":

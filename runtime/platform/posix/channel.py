@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aiohttp import BaseConnector
 
 CONNECTED = "03"  # proc(5), /proc/net/unix: the state of a socket with somebody at its other end
+TAKEN = ""  # nobody else can have such an address
 
 
 def new_address() -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aiohttp import BaseConnector
 
 HOST = "127.0.0.1"
+TAKEN = "couldn't bind"  # as the engine says that another program has its address
 LONGEST_WAIT = 0.2  # seconds
 
 

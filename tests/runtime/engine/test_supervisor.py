@@ -136,6 +136,16 @@ def test_an_error_with_the_kernel_in_place_starts_nothing_twice(supervisor, misb
     assert len(starts(journal)) == 1
 
 
+def test_an_address_that_cannot_be_had_is_not_another_programs(supervisor, misbehaviour, tmp_path):
+    """Here nobody else can have it: whatever it is, another start would not help."""
+    journal = misbehaviour(port_taken=str(tmp_path / "taken"))
+    one = supervisor()
+    one.start()
+    with pytest.raises(EngineUnusable, match="status 1 while it started.*no other kernel would help"):
+        one.wait_ready(SECONDS)
+    assert len(starts(journal)) == 1
+
+
 def test_a_kernel_that_hangs_at_the_start_is_left_for_the_next(supervisor, misbehaviour, monkeypatch):
     monkeypatch.setattr("mkllm.runtime.engine.process.HANG_SECONDS", 0.5)
     misbehaviour(start={"libggml-cpu-haswell.so": "hang"})
