@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from mkllm.runtime.artifact.beside import PLACE
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.errors import NoService, PermissionFailure
@@ -22,6 +23,7 @@ from mkllm.runtime.service.unit import Service, text
 from mkllm.runtime.service.words import Words, read_words
 
 LONGEST = 200
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 GROUPS = ("render", "video")
 STOPPED = 3  # as systemctl's own
 SHOWN = (
@@ -94,24 +96,37 @@ def _service(place: Installation, artifact: Artifact, words: Words, keys: tuple[
     file = given["api_key_file"]
     own_keys = bool(given["api_keys"]) or KEY_VARIABLE in os.environ
     kept = str(place.keys) if own_keys else os.path.abspath(file) if file else None
+    if kept and CONTROL.search(kept):
+        raise click.UsageError(f"the name of the file of keys, {kept!r}, has control characters: rename it")
+    program = os.path.realpath(own_file())
+    beside = _beside(artifact)
     return Service(
         unit=place.unit,
         title=shown(f"{artifact.manifest.name}, a language model"),
-        program=os.path.realpath(own_file()),
+        program=program,
         words=words.words,
         host=host,
         port=port,
-        files=(*words.files, *_beside(artifact)),
+        files=(*words.files, *beside),
         keys=kept if keys else None,
         gpu=has_gpu_backend(artifact),
         groups=[name for name in GROUPS if _has_group(name)],
         user=user,
+        weights=_elsewhere(beside, program),
     )
 
 
 def _beside(artifact: Artifact) -> tuple[str, ...]:
-    """Weights that do not lie in the program. Raises WeightsUnusable."""
-    return tuple(os.path.realpath(stretch.path) for stretch in artifact.model() if artifact.manifest.beside)
+    """Weights that do not lie in the program: under the names that they were found by. Raises WeightsUnusable."""
+    found = [os.path.split(stretch.path) for stretch in artifact.model() if artifact.manifest.beside]
+    return tuple(os.path.join(os.path.realpath(folder), name) for folder, name in found)
+
+
+def _elsewhere(beside: tuple[str, ...], program: str) -> str | None:
+    """What MKLLM_WEIGHTS has to say, so that the service finds them where they were found now."""
+    if not beside or (PLACE not in os.environ and os.path.dirname(beside[0]) == os.path.dirname(program)):
+        return None
+    return beside[0] if len(beside) == 1 else os.path.dirname(beside[0])
 
 
 def _expect_root(manager: Manager) -> None:

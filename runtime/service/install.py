@@ -78,28 +78,25 @@ def expect_usable(program: str, user: bool) -> None:
 def install(place: Installation, text: str, keys: tuple[str, ...], now: bool) -> None:
     """Write the unit, and its keys for nobody else to read; start it now and at every boot.
 
-    What was begun is undone when systemd does not take it. Raises ServiceFailed when it does not become ready.
+    What was begun is undone when systemd does not take it: one that is replaced is as it was, also when the new one
+    does not become ready. Raises ServiceFailed then.
     """
-    with _explained(place):
-        place.keys.unlink(missing_ok=True)
-        if keys:
-            place.keys.parent.mkdir(parents=True, exist_ok=True)
-            place.keys.parent.chmod(0o700)
-            _write(place.keys, "".join(f"{key}\n" for key in keys), 0o600)
-        place.file.parent.mkdir(parents=True, exist_ok=True)
-        _write(place.file, text, 0o644)
+    before = _Contents.of(place)
     try:
+        _Contents(_bytes(text), _bytes("".join(f"{key}\n" for key in keys)) if keys else None).write(place)
         place.manager.tell("daemon-reload")
         place.manager.tell("enable", place.service)
     except BaseException:
-        _forget(place)
+        _put_back(place, before)
         raise
-    if now and not place.manager.does("restart", place.service):
-        user = "--user " if place.manager.user else ""
-        raise ServiceFailed(
-            f"the service {place.unit!r} is installed, but did not become ready: "
-            f"`journalctl {user}-u {place.unit} -n 20` says why"
-        )
+    if not now or place.manager.does("restart", place.service):
+        return
+    said = f"`journalctl {'--user ' if place.manager.user else ''}-u {place.unit} -n 20` says why"
+    if before.unit is None:
+        raise ServiceFailed(f"the service {place.unit!r} is installed, but did not become ready: {said}")
+    _put_back(place, before)
+    place.manager.does("restart", place.service)
+    raise ServiceFailed(f"the new service {place.unit!r} did not become ready, and the one before is back: {said}")
 
 
 def remove(place: Installation) -> None:
@@ -117,6 +114,49 @@ def remove(place: Installation) -> None:
     place.manager.does("reset-failed", place.service)
 
 
+@dataclass(frozen=True)
+class _Contents:
+    """What is in the files of a service; None: there is none."""
+
+    unit: bytes | None
+    keys: bytes | None
+
+    @classmethod
+    def of(cls, place: Installation) -> "_Contents":
+        with _explained(place):
+            return cls(_read(place.file), _read(place.keys))
+
+    def write(self, place: Installation) -> None:
+        with _explained(place):
+            if self.keys is not None:
+                place.keys.parent.mkdir(parents=True, exist_ok=True)
+                place.keys.parent.chmod(0o700)
+            for path, data, mode in ((place.keys, self.keys, 0o600), (place.file, self.unit, 0o644)):
+                if data is None:
+                    path.unlink(missing_ok=True)
+                elif data != _read(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    _write(path, data, mode)
+
+
+def _put_back(place: Installation, before: _Contents) -> None:
+    """As far as it can be: what went wrong is what is told."""
+    with contextlib.suppress(PermissionFailure, ServiceFailed):
+        before.write(place)
+    place.manager.does("daemon-reload")
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _forget(place: Installation) -> None:
     place.file.unlink(missing_ok=True)
     place.keys.unlink(missing_ok=True)
@@ -128,13 +168,13 @@ def _is_ours(file: Path) -> bool:
     return False
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def _write(path: Path, data: bytes, mode: int) -> None:
     """Under another name first, with its mode from the first moment on."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
+        with open(descriptor, "wb") as file:
+            file.write(data)
             os.chmod(draft, mode)
         os.replace(draft, path)
     except BaseException:

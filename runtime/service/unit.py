@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mkllm.runtime.artifact.beside import PLACE
 from mkllm.runtime.service.quoting import argument, path_in_list, plain, word
 
 MARK = "# Made by `service install` of a file of mkllm's; `service remove` removes it."
@@ -53,7 +54,8 @@ DeviceAllow=/dev/kfd rw"""
 
 @dataclass(frozen=True)
 class Service:
-    """One service: `program` is the artifact, `words` are options of its `serve`, `files` others that it reads.
+    """One service: `program` is the artifact, `words` are options of its `serve`, `files` others that it reads;
+    `weights`: where those beside it are, if not there.
 
     `keys`: the file of the keys that it demands. `groups`: those that may use the machine's GPUs; `gpu`: the artifact
     has a backend for them. `user`: of a user's own manager, without root.
@@ -70,6 +72,7 @@ class Service:
     gpu: bool = False
     groups: Sequence[str] = ()
     user: bool = False
+    weights: str | None = None
 
 
 def text(service: Service) -> str:
@@ -103,6 +106,8 @@ def _service(service: Service) -> Iterator[str]:
     yield "NotifyAccess=all"
     yield f"ExecStart={' '.join(_command(service))}"
     yield f"Environment=MKLLM_RUNTIME_DIR=%C/{service.unit}"
+    if service.weights:
+        yield f"Environment={word(f'{PLACE}={service.weights}')}"
     yield f"CacheDirectory={service.unit}"
     yield "CacheDirectoryMode=0700"
     yield "TimeoutStartSec=infinity"  # a hang is found out by the program itself

@@ -1,7 +1,8 @@
 """What a service is to be started with: the options of `serve`, checked, with whole paths, and without secrets."""
 
+import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from mkllm.runtime.artifact.engine_words import option_name
-from mkllm.runtime.engine.arguments import FILES, LISTS, SCALED_LISTS
+from mkllm.runtime.engine.arguments import EMBEDDED, FILES, LISTS, SCALED_LISTS
 
 NAMING = FILES | LISTS | SCALED_LISTS
 SECRET = ("api_keys", "api_key_file")
@@ -57,17 +58,38 @@ def _told(ctx: click.Context, param: click.Parameter) -> list[str]:
 
 def _whole(words: Sequence[str]) -> list[str]:
     """Relative names of files made absolute: a service runs in another folder."""
-    names = ["", *words]
-    return [
-        ",".join(os.path.abspath(file) for file in word.split(",")) if option_name(before) in NAMING else word
-        for before, word in pairwise(names)
-    ]
+    made = []
+    for before, word in pairwise(["", *words]):
+        name = option_name(before)
+        made.append(_joined(name, map(_absolute, _names(name, word))) if name in NAMING else word)
+    return made
+
+
+def _absolute(file: str) -> str:
+    return file if file.startswith(EMBEDDED) else os.path.abspath(file)
+
+
+def _names(option: str, value: str) -> list[str]:
+    """The files that the value of an option names; in a list, one with commas is in quotes."""
+    if option in FILES:
+        return [value]
+    try:
+        return next(csv.reader([value]), [])
+    except csv.Error:
+        raise click.UsageError(f"{value!r} of {option} is no list of files: rename those with line breaks") from None
+
+
+def _joined(option: str, names: Iterable[str]) -> str:
+    if option in FILES:
+        return "".join(names)
+    return ",".join('"' + name.replace('"', '""') + '"' if set(name) & set(',"') else name for name in names)
 
 
 def _files(words: Sequence[str]) -> list[str]:
-    found = [value for name, value in pairwise(words) if option_name(name) in NAMING]
     return [
-        file if os.path.exists(file) else file.rpartition(":")[0] or file
-        for value in found
-        for file in value.split(",")
+        (file.rpartition(":")[0] or file) if option_name(before) in SCALED_LISTS else file
+        for before, word in pairwise(words)
+        if option_name(before) in NAMING
+        for file in _names(option_name(before), word)
+        if not file.startswith(EMBEDDED)
     ]

@@ -182,6 +182,55 @@ def test_one_that_does_not_become_ready_stays_to_be_looked_at(machine, capfd):
     assert (machine / "units" / "fake.service").exists()
 
 
+@pytest.mark.parametrize("step", ["daemon-reload", "enable", "restart", "a full disk"])
+def test_one_that_cannot_be_replaced_is_as_it_was(machine, monkeypatch, capfd, step):
+    assert cli.main(["service", "install", "--", "--api-key", "old"]) == 0
+    capfd.readouterr()
+    unit, keys = machine / "units" / "fake.service", machine / "keys" / "fake.keys"
+    before = unit.read_text()
+    if step == "a full disk":
+        rename = os.replace
+        full = OSError(28, "No space left on device", str(unit))
+        monkeypatch.setattr(os, "replace", lambda old, new: rename(old, new) if new != unit else throw(full))
+    else:
+        (machine / "refused").write_text(step)
+    (machine / "calls").unlink()
+    assert cli.main(["service", "install", "--force", "--", "--api-key", "new", "--port", "81"]) == 48
+    refused(capfd, 48, {"restart": "the one before is back", "a full disk": "No space left"}.get(step, "it is refused"))
+    assert (unit.read_text(), keys.read_text()) == (before, "old\n")
+    assert stat.S_IMODE(keys.stat().st_mode) == 0o600 and len(list(unit.parent.iterdir())) == 1
+    told = ["daemon-reload", "enable fake.service", "restart fake.service", "daemon-reload", "restart fake.service"]
+    assert calls(machine) == {
+        "restart": told, "enable": [*told[:2], told[0]], "daemon-reload": [told[0]] * 2, "a full disk": [told[0]]
+    }[step]  # fmt: skip
+
+
+def throw(error):
+    raise error
+
+
+@pytest.mark.parametrize("letter", ["\n", "\r", "\x7f"])
+def test_a_file_of_keys_cannot_add_lines_to_the_unit(machine, capfd, letter):
+    file = machine / f"keys{letter}ExecStartPre=x"
+    file.write_text("secret\n")
+    assert cli.main(["service", "install", "--print", "--", "--api-key-file", str(file)]) == 2
+    refused(capfd, 2, "has control characters: rename it", repr(str(file)))
+
+
+def test_weights_are_found_where_they_were_found(build_fake, machine, monkeypatch):
+    program = build_fake(machine / "other", beside=True)
+    monkeypatch.setenv("MKLLM_ARTIFACT", str(program))
+    unit = machine / "units" / "fake.service"
+    assert cli.main(["service", "install"]) == 0
+    assert "MKLLM_WEIGHTS" not in unit.read_text()
+    (machine / "the 100%").mkdir()
+    moved = (machine / "other.weights").rename(machine / "the 100%" / "other.weights")
+    monkeypatch.setenv("MKLLM_WEIGHTS", os.path.relpath(moved.parent))
+    assert cli.main(["service", "install", "--force"]) == 0
+    named = str(moved).replace("%", "%%")
+    assert f'Environment="MKLLM_WEIGHTS={named}"\n' in unit.read_text()
+
+
 def test_a_folder_that_cannot_be_written(machine, monkeypatch, capfd):
     monkeypatch.setattr(systemd, "SYSTEM_UNITS", machine / "artifact" / "units")
     assert cli.main(["service", "install"]) == 48

@@ -53,12 +53,32 @@ def test_files_are_whole_paths(tmp_path, monkeypatch):
     assert found.files == tuple(f"{here}/{name}" for name in ("a.gguf", "a.gguf", "b.gguf", "eyes"))
 
 
+def test_commas_in_names_of_files(tmp_path, monkeypatch):
+    """One file is named as it is, in a list in quotes: as the engine reads it."""
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    here = os.path.realpath(folder)
+    found = read("--", "--mmproj", "eyes,1", "--lora", 'x.gguf,"y,""z.gguf"', "--lora-scaled", "x:1.gguf:0.5")
+    assert found.words[-6:] == (
+        *("--mmproj", f"{here}/eyes,1"),
+        *("--lora", f'"{here}/x.gguf","{here}/y,""z.gguf"', "--lora-scaled", f'"{here}/x:1.gguf:0.5"'),
+    )
+    assert found.files == tuple(f"{here}/{name}" for name in ("eyes,1", "x.gguf", 'y,"z.gguf', "x:1.gguf"))
+
+
+def test_what_lies_in_the_artifact_has_no_path():
+    assert read("--", "--mmproj", "embedded:eyes").words[-2:] == ("--mmproj", "embedded:eyes")
+    assert read("--", "--mmproj", "embedded:eyes").files == ()
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
         (["--prt", "80"], "--prt"),
         (["--port", "99999"], "99999 is not in the range"),
         (["--log-file", "x"], "the journal keeps what it says"),
+        (["--", "--lora", "a\nb"], "is no list of files"),
         (["hello"], "unexpected extra argument"),
     ],
 )
