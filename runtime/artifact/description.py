@@ -7,6 +7,8 @@ from typing import Any
 from mkllm.runtime.artifact.manifest import Manifest
 
 LONGEST = 200  # letters of a system prompt
+# What the frozen Python needs of the system where that is not a version of glibc.
+FLOORS = {"windows-x86_64": "Windows 10", "macos-arm64": "macOS 13.3"}
 
 Size = Callable[[int], str]
 
@@ -19,6 +21,11 @@ def as_object(path: str, length: int, manifest: Manifest) -> dict[str, Any]:
 def rows(path: str, length: int, manifest: Manifest, size: Size) -> list[tuple[str, str]]:
     """Names and values; `size` writes a number of bytes. Values are as they stand there, to be shown with `shown`."""
     return [("file", f"{path}, {size(length)}"), *_model(manifest, size), *_defaults(manifest), *_kit(manifest)]
+
+
+def floor(target: str, glibc: str) -> str:
+    """The oldest system that artifacts for this target run on, such as `glibc 2.17`."""
+    return FLOORS.get(target, f"glibc {glibc}")
 
 
 def members(manifest: Manifest, size: Size) -> list[tuple[str, str, str]]:
@@ -62,7 +69,7 @@ def _kit(manifest: Manifest) -> list[tuple[str, str]]:
     kit = manifest.kit
     return [
         ("made by", manifest.created_by),
-        ("runs on", f"{manifest.target}, {f'glibc {kit.glibc}' if kit.glibc else 'Windows 10'} or newer"),
+        ("runs on", f"{manifest.target}, {floor(manifest.target, kit.glibc)} or newer"),
         ("kit", f"{kit.id}, llama-cpp-python {kit.llama_cpp}, Python {kit.python}"),
         ("backends", ", ".join(backend.name for backend in manifest.backends)),
     ]

@@ -9,13 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from mkllm.builder import build as building
 from mkllm.builder import outputs
 from mkllm.builder.build import Made, Request, build_all, make, make_all
+from mkllm.builder.commands.inspect import inspect
 from mkllm.builder.errors import NoSpace, TargetExists, TooLarge
 from mkllm.builder.kit.exe_resources import default_icon
 from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.target import TARGETS, Target
 from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.model.divide import divide
 from mkllm.builder.model.reference import resolve
@@ -25,6 +28,7 @@ from mkllm.builder.report import report
 from mkllm.builder.target import check_path
 from mkllm.runtime import errors
 from mkllm.runtime.artifact.copy import Copier
+from mkllm.runtime.artifact.description import floor
 from mkllm.runtime.artifact.draft import Draft, remove_replaced
 from mkllm.runtime.artifact.extract import extract
 from mkllm.runtime.artifact.manifest import HEADER, WEIGHTS, Defaults
@@ -280,6 +284,21 @@ def test_windows_has_a_limit_of_its_own(
             assert (
                 verify(artifact) == [] and extract(artifact, out=tmp_path / "x", force=True).stat().st_size == 400_000
             )
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
+def test_what_a_program_needs_is_told_alike(target: Target) -> None:
+    """The table of targets stays home; an artifact tells it too."""
+    assert floor(target.name, "2.17") == target.floor("2.17")
+
+
+def test_what_a_program_for_windows_needs(windows_kit: Kit, small_gguf: Path, tmp_path: Path) -> None:
+    """Not the C library of another system, whatever the kit says of one."""
+    request = Request(str(small_gguf), None, None, None, Defaults(), False)
+    made = make(tmp_path / "m.exe", windows_kit, resolve(str(small_gguf), QUIET), request, QUIET)
+    shown = CliRunner().invoke(inspect, [str(made.path)]).stdout
+    assert "windows-x86_64, Windows 10 or newer" in shown and "glibc" not in shown
+    assert report(made)["floor"] == "Windows 10"
 
 
 def test_too_large_after_all(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

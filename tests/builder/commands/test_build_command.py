@@ -403,6 +403,7 @@ def test_inspect(mkllm: Run, folder: Path) -> None:
         "temperature 0.5",
         "native/mkllm-engine",
         "cpu-x64",
+        "linux-x86_64, glibc 2.17 or newer",
     ):
         assert text in shown
     facts = json.loads(mkllm("inspect", "out", "--json").stdout)
