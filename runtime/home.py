@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 from mkllm.runtime.platform import files, own
-from mkllm.runtime.platform.places import native_home
 
 Kind = Literal["cache", "temporary", "memory", "development"]
 OLD_SECONDS = 30 * 86400.0
@@ -55,8 +54,11 @@ def open_home(kit: str = "") -> Home:
     Raises NoPlace where there is none.
     """
     path = os.environ.get("MKLLM_HOME")
-    if not path and getattr(sys, "frozen", False) and (place := native_home(kit)):
-        return Home(place[0], "cache" if place[1] else "temporary")
+    if not path and getattr(sys, "frozen", False):
+        from mkllm.runtime.platform.places import native_home
+
+        if place := native_home(kit):
+            return Home(place[0], "cache" if place[1] else "temporary")
     if not path:
         import tempfile
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Self
 
+from mkllm.runtime.amounts import size
 from mkllm.runtime.ansi import rewritten
 
 INTERVAL = 0.1
@@ -86,18 +87,3 @@ def waiting(text: str, stream: IO[str] | None = None) -> Iterator[None]:
     with _Line(stream) as line:
         line.write(text)
         yield
-
-
-def size(count: int) -> str:
-    """`4.1 GB`, in powers of 1000 as disks are sold."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-
-
-def counted(number: int, what: str) -> str:
-    """`1 thread`, `8 threads`."""
-    return f"1 {what}" if number == 1 else f"{number} {what}s"

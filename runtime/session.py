@@ -14,7 +14,6 @@ from mkllm.runtime.engine.placed import Weights
 from mkllm.runtime.engine.supervisor import Order, Plan, Supervisor
 from mkllm.runtime.errors import EngineUnusable, TooLittleMemory
 from mkllm.runtime.gpus import gpu_burden, has_gpu_backend, see_gpus, with_gpu_memory
-from mkllm.runtime.hardware.device import is_device
 from mkllm.runtime.hardware.fit import Fit, fit
 from mkllm.runtime.hardware.plans import Plans, plans
 from mkllm.runtime.hardware.probe import Facts, probe
@@ -289,7 +288,11 @@ def look_around(artifact: Artifact) -> Facts:
 def for_device(artifact: Artifact, facts: Facts, options: EngineOptions) -> EngineOptions:
     """With what the maker set for a device, if this machine is one."""
     device = artifact.manifest.defaults.device
-    return replace(options, device=device) if device and is_device(device, facts) else options
+    if device is None:
+        return options
+    from mkllm.runtime.hardware.device import is_device
+
+    return replace(options, device=device) if is_device(device, facts) else options
 
 
 def fit_threads(artifact: Artifact, facts: Facts, options: EngineOptions) -> int:

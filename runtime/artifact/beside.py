@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import IO
 
+from mkllm.runtime.amounts import size
 from mkllm.runtime.artifact.manifest import Beside, Manifest
 from mkllm.runtime.artifact.reader import read_at
 from mkllm.runtime.errors import NotAnArtifact, PermissionFailure, WeightsUnusable
-from mkllm.runtime.progress import size
 
 PLACE = "MKLLM_WEIGHTS"
 SUFFIX = ".weights"

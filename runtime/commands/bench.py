@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mkllm.runtime.amounts import size
 from mkllm.runtime.artifact.draft import Draft, draft
 from mkllm.runtime.artifact.reader import Artifact
 from mkllm.runtime.commands.bench_table import lines
@@ -21,7 +22,7 @@ from mkllm.runtime.errors import EngineUnusable, PermissionFailure, TargetExists
 from mkllm.runtime.hardware.load import Load
 from mkllm.runtime.hardware.settings import Settings
 from mkllm.runtime.hardware.tune import NotMeasured
-from mkllm.runtime.progress import Steps, size, waiting
+from mkllm.runtime.progress import Steps, waiting
 from mkllm.runtime.session import Survey, expect_kernel, fit_model, memory_repacked, opened, survey
 from mkllm.runtime.signals import uninterrupted
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
+from mkllm.runtime.amounts import counted, size
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.commands.findings import speed
 from mkllm.runtime.commands.paragraphs import columns, wrapped
 from mkllm.runtime.commands.speeds import Speeds, Spread, spread
 from mkllm.runtime.engine.race import Result
-from mkllm.runtime.progress import counted, size
 
 GAP = "  "
 Row = tuple[str, ...]

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mkllm.runtime.amounts import size
 from mkllm.runtime.artifact.extract import extract, extracted, is_restored
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
-from mkllm.runtime.progress import Progress, size
+from mkllm.runtime.progress import Progress
 
 
 def run(path: str, member: str, output: str | None, force: bool) -> int:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
+from mkllm.runtime.amounts import counted, size
 from mkllm.runtime.commands.examination import Compared, Examination, compared, features, when
 from mkllm.runtime.commands.paragraphs import Line
 from mkllm.runtime.errors import TooLittleMemory
 from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.settings import TURN_ANSWER, TURN_PROMPT, Settings, Trial, Tuning
-from mkllm.runtime.progress import counted, size
 
 KIB = 1 << 10
 WEIGHTS = {

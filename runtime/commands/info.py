@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mkllm.runtime.amounts import size
 from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.artifact.shown import shown
@@ -13,7 +14,6 @@ from mkllm.runtime.errors import PermissionFailure, TooLittleMemory, WeightsUnus
 from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import Ranking
-from mkllm.runtime.progress import size
 from mkllm.runtime.session import fit_model, fit_threads, for_device, look_around, ranking_of
 
 

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterable
 
+from mkllm.runtime.amounts import size
 from mkllm.runtime.artifact import description
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.artifact.shown import shown
-from mkllm.runtime.progress import size
 
 BETWEEN = "  "
 

@@ -1,12 +1,14 @@
 """`serve`, and no arguments at all: the engine is started, then the front is imported and served."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkllm.runtime.launch import FrontSettings, Launch
 from mkllm.runtime.options import address, api_keys, engine_options, log_settings
 from mkllm.runtime.session import Session, start_session
 from mkllm.runtime.signals import Terminated
+
+if TYPE_CHECKING:
+    from mkllm.runtime.launch import FrontSettings
 
 
 def run(given: Mapping[str, Any], extra: tuple[str, ...]) -> int:
@@ -15,6 +17,7 @@ def run(given: Mapping[str, Any], extra: tuple[str, ...]) -> int:
     try:
         with start_session(engine_options(given, extra), given["kernel"], log_settings(given)) as session:
             from mkllm.runtime.front.serve import serve
+            from mkllm.runtime.launch import Launch
 
             return serve(
                 Launch(
@@ -30,8 +33,10 @@ def run(given: Mapping[str, Any], extra: tuple[str, ...]) -> int:
         return 0
 
 
-def front_settings(given: Mapping[str, Any], keys: tuple[str, ...], session: Session) -> FrontSettings:
+def front_settings(given: Mapping[str, Any], keys: tuple[str, ...], session: Session) -> "FrontSettings":
     """What the command line and the manifest say about the public port."""
+    from mkllm.runtime.launch import FrontSettings
+
     host, port = address(given, session.manifest.defaults)
     return FrontSettings(
         host=host,

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mkllm.runtime.amounts import size
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.commands.conversation import Conversation, WrongCommand
-from mkllm.runtime.progress import size
 from mkllm.runtime.session import Session
 
 

@@ -2,11 +2,12 @@
 
 import sys
 
+from mkllm.runtime.amounts import size
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.artifact.verify import size_of, verify
 from mkllm.runtime.errors import Different
-from mkllm.runtime.progress import Progress, size
+from mkllm.runtime.progress import Progress
 
 
 def run(path: str) -> int:

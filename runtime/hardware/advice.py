@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from mkllm.runtime.amounts import size
 from mkllm.runtime.artifact.disk import SLOW
 from mkllm.runtime.artifact.footprint import BATCH
 from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.settings import Settled, Tuning
 from mkllm.runtime.hardware.variants import VARIANTS
-from mkllm.runtime.progress import size
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ Nothing is reduced without a word: every reduction is one of the notes of a `Fit
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mkllm.runtime.amounts import size
 from mkllm.runtime.artifact import footprint
 from mkllm.runtime.artifact.footprint import BATCH, F16, PROGRAMS, SMALL
 from mkllm.runtime.artifact.manifest import Model
 from mkllm.runtime.errors import TooLittleMemory
 from mkllm.runtime.hardware.probe import Facts
-from mkllm.runtime.progress import size
 
 SHORTEST = 2048
 STEP = 256  # the engine's own, too

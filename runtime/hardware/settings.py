@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from mkllm.runtime.amounts import counted
 from mkllm.runtime.artifact.footprint import BATCH
 from mkllm.runtime.hardware.rank import Choice
-from mkllm.runtime.progress import counted
 
 Effort = Literal["off", "quick", "full"]
 # What was compared with each other: kernels (with weights mapped or repacked), numbers of threads, and so on.

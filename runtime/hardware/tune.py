@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from mkllm.runtime.amounts import counted
 from mkllm.runtime.artifact.footprint import BATCH
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import Choice
 from mkllm.runtime.hardware.settings import Effort, Settings, Settled, Trial, Tuning, untuned
-from mkllm.runtime.progress import counted
 
 QUICK_SECONDS, FULL_SECONDS = 3.0, 60.0
 MARGIN = 1.03  # less is noise, and the simpler setting is kept
