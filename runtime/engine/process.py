@@ -3,6 +3,7 @@
 The protocol (lifeline, status lines, embedded weights) is that of spec/launch.md, 3.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -136,7 +137,7 @@ class Engine:
     def _watch(self, status: IO[bytes]) -> None:
         """Whatever happens here, the end of the process is noticed and told."""
         assert self._process is not None and self._process.stdout is not None and self._lifeline is not None
-        with children.Hearing() as hearing:
+        with contextlib.closing(children.Hearing()) as hearing:
             try:
                 hearing.add(status, self._take_status)
                 hearing.add(self._process.stdout, self._log.feed)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from mkllm.runtime.hardware.devices import Look
 
-from mkllm.runtime.hardware import cpuid, hwcap
+from mkllm.runtime.hardware import cpuid
 
 T = TypeVar("T")
 UNLIMITED = 1 << 62
@@ -69,6 +69,20 @@ class Facts:
         return {**dataclasses.asdict(self), "cpu_flags": sorted(self.cpu_flags)}
 
 
+class Looking:
+    """Reads one thing of the machine after the other; what cannot be seen is the default, and a note."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def __call__(self, what: str, read: Callable[[], T], default: T) -> T:
+        try:
+            return read()
+        except (OSError, ValueError, LookupError) as error:
+            self.notes.append(f"{what} unknown: {error}")
+            return default
+
+
 def probe(root: Path = Path("/")) -> Facts:
     """Look at the machine; `root` stands for `/` of a Linux system (another one in tests)."""
     if sys.platform == "win32":
@@ -79,15 +93,7 @@ def probe(root: Path = Path("/")) -> Facts:
         from mkllm.runtime.platform.macos.facts import facts
 
         return _played(facts(), os.environ.get("MKLLM_PROBE"))
-    notes: list[str] = []
-
-    def look(what: str, read: Callable[[], T], default: T) -> T:
-        try:
-            return read()
-        except (OSError, ValueError, LookupError) as error:
-            notes.append(f"{what} unknown: {error}")
-            return default
-
+    look = Looking()
     no_features = _Features("unknown", "unknown", frozenset())
     no_limit: tuple[int | None, int] = (None, UNLIMITED)
     no_groups: list[_Group] = []
@@ -116,7 +122,7 @@ def probe(root: Path = Path("/")) -> Facts:
         memory_available=max(0, min(available, free)),
         memory_limit=limit,
     )
-    return _played(dataclasses.replace(facts, notes=(*notes, *contradiction)), os.environ.get("MKLLM_PROBE"))
+    return _played(dataclasses.replace(facts, notes=(*look.notes, *contradiction)), os.environ.get("MKLLM_PROBE"))
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,13 @@ class _Features:
 def _own_word(environment: Mapping[str, str], machine: str) -> frozenset[str] | None:
     """What the processor that runs this program says of itself, as the entry read it; None without an entry."""
     text = environment.get(cpuid.VARIABLE)
-    return None if text is None else (hwcap if machine == ARM else cpuid).features(text)
+    if text is None:
+        return None
+    if machine != ARM:
+        return cpuid.features(text)
+    from mkllm.runtime.hardware import hwcap
+
+    return hwcap.features(text)
 
 
 def _agreed(listed: _Features, own: frozenset[str] | None, machine: str) -> tuple[frozenset[str], tuple[str, ...]]:
@@ -145,9 +157,11 @@ def _agreed(listed: _Features, own: frozenset[str] | None, machine: str) -> tupl
     """
     if own is None:
         return listed.flags, ()
-    is_listed, words, known = (
-        (listed.arm, "HWCAP", hwcap.FEATURES.keys()) if machine == ARM else (listed.x86, "CPUID", cpuid.FEATURES.keys())
-    )
+    is_listed, words, known = listed.x86, "CPUID", frozenset(cpuid.FEATURES)
+    if machine == ARM:
+        from mkllm.runtime.hardware import hwcap
+
+        is_listed, words, known = listed.arm, "HWCAP", frozenset(hwcap.FEATURES)
     if not is_listed:
         return own, (f"/proc/cpuinfo lists no features of this processor: its own word ({words}) is taken",)
     denied = sorted(listed.flags & known - own)

@@ -16,6 +16,7 @@ if sys.platform == "win32":
 elif sys.platform == "darwin":
     from mkllm.runtime.platform.macos.channel import arguments, is_connected, new_address
     from mkllm.runtime.platform.posix.channel import (
+        TAKEN,
         connect,
         connector,
         reader,

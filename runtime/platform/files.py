@@ -10,6 +10,7 @@ if sys.platform == "win32":
         lock,
         lock_shared,
         locked_folder,
+        name_of_open,
         native,
         open_for_reading,
         read_into,
@@ -22,7 +23,7 @@ if sys.platform == "win32":
         write_from,
     )
 elif sys.platform == "darwin":
-    from mkllm.runtime.platform.macos.files import is_running, share, temporary
+    from mkllm.runtime.platform.macos.files import is_running, name_of_open, share, temporary
     from mkllm.runtime.platform.posix.files import (
         create,
         finish,
@@ -32,10 +33,10 @@ elif sys.platform == "darwin":
         native,
         open_for_reading,
         read_into,
+        rename_new,
         rename_unused,
         sync,
         sync_folder,
-        undisturbed,
         write_from,
     )
 else:
@@ -46,6 +47,7 @@ else:
         lock,
         lock_shared,
         locked_folder,
+        name_of_open,
         native,
         open_for_reading,
         read_into,
@@ -65,6 +67,7 @@ __all__ = [
     "lock",
     "lock_shared",
     "locked_folder",
+    "name_of_open",
     "native",
     "open_for_reading",
     "read_into",

@@ -2,15 +2,13 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
 assert sys.platform != "win32"
 
-from mkllm.runtime.hardware.probe import Facts
+from mkllm.runtime.hardware.probe import Facts, Looking
 from mkllm.runtime.platform.macos import sysctl
 
-T = TypeVar("T")
 # Features by Apple's names and, as the table of variants has them, by Linux's.
 FEATURES = {"DotProd": "asimddp", "FP16": "asimdhp", "BF16": "bf16", "I8MM": "i8mm", "SME": "sme"}
 CACHES = {"L1": "l1dcachesize", "L2": "l2cachesize"}
@@ -19,15 +17,7 @@ FAST = "hw.perflevel0."  # of the fastest kind of cores
 
 def facts() -> Facts:
     """What cannot be seen is left at a safe value and named in `notes`."""
-    notes: list[str] = []
-
-    def look(what: str, read: Callable[[], T], default: T) -> T:
-        try:
-            return read()
-        except (OSError, ValueError, LookupError) as error:
-            notes.append(f"{what} unknown: {error}")
-            return default
-
+    look = Looking()
     nothing: Mapping[str, str] = {}
     values = look("processor", sysctl.values, nothing)
     number = {name: int(text) for name, text in values.items() if text.isdigit()}
@@ -45,5 +35,5 @@ def facts() -> Facts:
         caches={level: size for level, name in CACHES.items() if (size := number.get(FAST + name))},
         memory_total=number.get("hw.memsize", 0),
         memory_available=look("memory", sysctl.free_memory, 0),
-        notes=tuple(notes),
+        notes=tuple(look.notes),
     )

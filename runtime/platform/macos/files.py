@@ -19,6 +19,11 @@ def temporary(name: str, folder: "Path") -> int:
     return descriptor
 
 
+def name_of_open(descriptor: int, path: str, link: "Path") -> str:
+    """A name under which a child finds this file: its own; those of descriptors share one place to read at."""
+    return path
+
+
 def share(source: int, offset: int, size: int, target: int, at: int) -> int:
     """The number of bytes that now share their blocks with the source: none, APFS shares whole files only."""
     return 0

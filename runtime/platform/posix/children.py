@@ -109,9 +109,3 @@ class Hearing:
         for pipe in self._pipes:
             with contextlib.suppress(OSError):
                 pipe.close()
-
-    def __enter__(self) -> "Hearing":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -42,6 +42,14 @@ def temporary(name: str, folder: "Path") -> int:
     return os.memfd_create(name)
 
 
+def name_of_open(descriptor: int, path: str, link: "Path") -> str:
+    """A name under which a child that inherits the descriptor finds this very file: that of a link, made if need be."""
+    link.parent.mkdir(0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(f"/proc/self/fd/{descriptor}")
+    return str(link)
+
+
 def read_into(descriptor: int, view: memoryview, offset: int) -> int:
     """Read what fits into `view` from `offset`; the number of bytes, 0 at the end."""
     return os.preadv(descriptor, [view], offset)

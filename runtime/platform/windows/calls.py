@@ -10,6 +10,7 @@ assert sys.platform == "win32"
 
 kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 NO_HANDLE = c_void_p(-1).value
+SYNCHRONIZE = 0x100000  # the right to wait for a process
 
 
 class Overlapped(Structure):

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 assert sys.platform == "win32"
 
+from mkllm.runtime.platform.windows.children import LONGEST_WAIT
+
 if TYPE_CHECKING:
     from aiohttp import BaseConnector
 
 HOST = "127.0.0.1"
 TAKEN = "couldn't bind"  # as the engine says that another program has its address
-LONGEST_WAIT = 0.2  # seconds
 
 
 def new_address() -> str:

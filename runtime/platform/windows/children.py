@@ -171,9 +171,3 @@ class Hearing:
         self._queue.put((None, b""))
         with contextlib.suppress(OSError):
             pipe.close()
-
-    def __enter__(self) -> "Hearing":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

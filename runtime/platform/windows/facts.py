@@ -2,31 +2,21 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
 assert sys.platform == "win32"
 
 from mkllm.runtime.hardware import cpuid
-from mkllm.runtime.hardware.probe import Facts
+from mkllm.runtime.hardware.probe import Facts, Looking
 from mkllm.runtime.platform.windows import job, machine, processor
 from mkllm.runtime.platform.windows.topology import PROCESSORS, Topology
 
-T = TypeVar("T")
 NO_TOPOLOGY = Topology((), (), 1)
 
 
 def facts() -> Facts:
     """What cannot be seen is left at a safe value and named in `notes`."""
-    notes: list[str] = []
-
-    def look(what: str, read: Callable[[], T], default: T) -> T:
-        try:
-            return read()
-        except (OSError, ValueError, LookupError) as error:
-            notes.append(f"{what} unknown: {error}")
-            return default
-
+    look = Looking()
     vendor, model = look("processor", machine.processor, ("unknown", "unknown"))
     allowed: PROCESSORS | None = look("affinity", machine.allowed, None)
     found = look("cores", machine.topology, NO_TOPOLOGY)
@@ -50,7 +40,7 @@ def facts() -> Facts:
         memory_total=total,
         memory_available=available if limit is None else min(available, limit),
         memory_limit=limit,
-        notes=tuple(notes),
+        notes=tuple(look.notes),
     )
 
 

@@ -27,8 +27,6 @@ ALONE, AT_ONCE = 2, 1  # LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY
 # What is locked is a byte behind the end of every file, since a locked one cannot be read by others.
 LOCKED_BYTE = 1 << 62
 END_OF_FILE, LOCK_VIOLATION = 38, 33
-SYNCHRONIZE = 0x100000
-ALREADY_EXISTS = (80, 183)
 
 
 def native(path: str | os.PathLike[str]) -> str:
@@ -66,6 +64,11 @@ def _opened(path: str, access: int, how: int, flags: int) -> int:
         error = calls.failure()
         raise OSError(error.errno, error.strerror, path, error.winerror)
     return msvcrt.open_osfhandle(handle, flags | os.O_BINARY | os.O_NOINHERIT)
+
+
+def name_of_open(descriptor: int, path: str, link: "Path") -> str:
+    """A name under which a child finds this very file: its own, since nothing takes that of a file that is open."""
+    return path
 
 
 def read_into(descriptor: int, view: memoryview, offset: int) -> int:
@@ -128,9 +131,14 @@ def rename_new(path: "Path", new: "Path") -> None:
     os.rename(path, new)
 
 
+def open_lock(path: "Path") -> int:
+    """A descriptor of a file that is there to be locked, made if need be."""
+    return os.open(native(path), os.O_RDWR | os.O_CREAT | os.O_NOINHERIT, 0o600)
+
+
 def rename_unused(folder: "Path", held: "Path", new: "Path") -> None:
     """Rename a folder, unless somebody has locked the file `held` in it. Raises OSError."""
-    descriptor = os.open(held, os.O_RDWR | os.O_CREAT | os.O_NOINHERIT, 0o600)
+    descriptor = open_lock(held)
     try:
         lock(descriptor)
     finally:
@@ -141,7 +149,7 @@ def rename_unused(folder: "Path", held: "Path", new: "Path") -> None:
 @contextlib.contextmanager
 def locked_folder(folder: "Path") -> Iterator[int]:
     """A descriptor to lock that stands for the folder."""
-    descriptor = os.open(native(folder / ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOINHERIT, 0o600)
+    descriptor = open_lock(folder / ".lock")
     try:
         yield descriptor
     finally:
@@ -150,7 +158,7 @@ def locked_folder(folder: "Path") -> Iterator[int]:
 
 def is_running(pid: int) -> bool:
     """Whether there is such a process."""
-    handle = calls.OpenProcess(SYNCHRONIZE, False, pid)
+    handle = calls.OpenProcess(calls.SYNCHRONIZE, False, pid)
     if handle:
         calls.CloseHandle(handle)
     return bool(handle)

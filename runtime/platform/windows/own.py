@@ -12,7 +12,7 @@ assert sys.platform == "win32"
 
 from mkllm.runtime.platform.windows import calls
 
-SYNCHRONIZE, QUERY = 0x100000, 0x1000  # and PROCESS_QUERY_LIMITED_INFORMATION
+QUERY = 0x1000  # PROCESS_QUERY_LIMITED_INFORMATION
 FOREVER = 0xFFFFFFFF
 LONGEST_PATH = 32768
 
@@ -47,7 +47,7 @@ def _launcher() -> int | None:
     """A handle of the parent, if that runs this same program."""
     if not getattr(sys, "frozen", False):
         return None
-    parent: int | None = calls.OpenProcess(SYNCHRONIZE | QUERY, False, os.getppid())
+    parent: int | None = calls.OpenProcess(calls.SYNCHRONIZE | QUERY, False, os.getppid())
     if parent is None:
         return None
     name, length = ctypes.create_unicode_buffer(LONGEST_PATH), ctypes.c_ulong(LONGEST_PATH)

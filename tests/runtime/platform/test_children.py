@@ -1,5 +1,6 @@
 """Programs that are started from here, and what is heard of them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ def start(code, *descriptors, **streams):
 def test_what_is_heard():
     process = start("import sys, time; print('one', flush=True); time.sleep(0.2); print('two'); sys.exit(5)")
     heard = []
-    with children.Hearing() as hearing:
+    with contextlib.closing(children.Hearing()) as hearing:
         hearing.add(process.stdout, heard.append)
         assert not hearing.hear(0) and hearing.open
         while hearing.open:
@@ -30,7 +31,7 @@ def test_what_is_heard():
 def test_what_ended_programs_have_left():
     process = start("print('x' * 200_000)", stdin=subprocess.DEVNULL)
     heard = []
-    with children.Hearing() as hearing:
+    with contextlib.closing(children.Hearing()) as hearing:
         hearing.add(process.stdout, heard.append)
         while process.poll() is None:
             hearing.hear(0.01)

@@ -3,6 +3,7 @@
 Those named `check_…` are called with an empty folder each; what they return is compared by test_platform_on_windows.py.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -119,6 +120,27 @@ def check_a_draft_at_a_long_path(folder):
     return [len(str(target)) > 300, data, os.listdir(files.native(target.parent))]
 
 
+def check_weights_that_are_open_stay(folder):
+    """They are opened by their names again; nothing takes those of files that are open."""
+    (folder / "weights").write_bytes(b"weights")
+    (folder / "other").write_bytes(b"other")
+    with open(folder / "weights", "rb", buffering=0):
+        try:
+            os.replace(folder / "other", folder / "weights")
+        except PermissionError:
+            return (folder / "weights").read_bytes().decode()
+
+
+def check_a_new_name_is_nobodys(folder):
+    (folder / "a").write_bytes(b"a")
+    (folder / "b").write_bytes(b"b")
+    try:
+        files.rename_new(folder / "a", folder / "b")
+    except FileExistsError:
+        files.rename_new(folder / "a", folder / "c")
+        return sorted(os.listdir(folder))
+
+
 def check_processes_that_run(folder):
     return [files.is_running(os.getpid()), files.is_running(0x7FFFFFF0)]
 
@@ -147,7 +169,7 @@ def check_what_is_inherited(folder):
 def check_what_is_heard(folder):
     process = child("import sys, time; print('one', flush=True); time.sleep(1); print('two'); sys.exit(5)")
     heard = []
-    with children.Hearing() as hearing:
+    with contextlib.closing(children.Hearing()) as hearing:
         hearing.add(process.stdout, heard.append)
         silent = not hearing.hear(0.01) and process.poll() is None
         while hearing.open:

@@ -15,6 +15,8 @@ EXPECTED = {
     "locks": ["held", ""],
     "a_folder_in_use_is_not_renamed": ["old"],
     "a_draft_at_a_long_path": [True, "other", ["model.gguf"]],
+    "weights_that_are_open_stay": "weights",
+    "a_new_name_is_nobodys": ["b", "c"],
     "processes_that_run": [True, False],
     "what_is_inherited": ["inherited", "not inherited"],
     "what_is_heard": [True, ["one", "two"], 5],
