@@ -201,6 +201,14 @@ def test_importing_the_command_line_is_cheap(fake_artifact, run):
     assert not imported & {"aiohttp", "asyncio", "prompt_toolkit", "psutil", "http.client", "mkllm.runtime.session"}
 
 
+def test_a_launch_imports_nothing_of_what_it_has_not(fake_artifact, run):
+    """No device that the file was made for, no parts of a model, no front to be told of; an entry has chosen places."""
+    done = run(fake_artifact, "-p", "hi", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    imported = {name.removeprefix("mkllm.runtime.") for name in re.findall(r"\| +(\S+)$", done.stderr, re.MULTILINE)}
+    assert "session" in imported
+    assert not imported & {"hardware.device", "engine.parts", "engine.look", "launch", "platform.places", "progress"}
+
+
 def test_a_prompt_never_imports_the_front(fake_artifact, run):
     done = run(fake_artifact, "-p", "hi", env={"PYTHONPROFILEIMPORTTIME": "1"})
     imported = set(re.findall(r"\| +(\S+)$", done.stderr, re.MULTILINE))
