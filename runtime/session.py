@@ -96,8 +96,8 @@ class Survey:
         """How the engine is started: as was measured here before, or will be before the start, or as it is ranked."""
         choices = self.ranking.choices
         known = self.recalled() if self.options.tune == "quick" else None
-        kernel = known.settings.kernel if known and known.trials else None
-        ready = replace(self, proven=kernel) if kernel and self.plans.is_proven(kernel) else self
+        is_proven = known is not None and self.plans.is_proven(known.settings.kernel)
+        ready = replace(self, proven=known.settings.kernel) if known and is_proven else self
         order = ready.order(tuned(choices, self.settled, known or untuned(choices, self.settled)))
         order.arguments(order.choices[0])  # raises for what can be seen to be wrong before any start
         return Plan(
