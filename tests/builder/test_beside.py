@@ -19,7 +19,6 @@ from mkllm.builder.errors import NoSpace, TargetExists, TooLarge
 from mkllm.builder.kit.exe_resources import default_icon
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.target import TARGETS, Target
-from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.model.divide import divide
 from mkllm.builder.model.reference import resolve
 from mkllm.builder.placing import Limits
