@@ -33,6 +33,9 @@ STREAM = "text/event-stream"
 CONNECT_SECONDS = 10.0
 CONNECT_TRIES = 5
 NEWS_SECONDS = 2.0
+# llama.cpp calls a body that is no JSON a defect of its own, and clients ask again after a 500.
+UNREADABLE = b"[json.exception.parse_error"
+LONGEST_ERROR = 65536
 
 
 class BrokenOff(Exception):
@@ -104,14 +107,17 @@ class Proxy:
     ) -> web.StreamResponse:
         try:
             answered = await self._ask(request, upload, whole, snapshot)
+            error = await answered.read() if _may_be_unreadable(answered) else b""
         except aiohttp.ClientConnectorError:
             raise
         except aiohttp.ClientError:
             if upload.exceeded:
                 raise TooLarge from None
             return answers.closing(503, await self._what_happened(snapshot))
+        if UNREADABLE in error:
+            return answers.error(400, "the body is no JSON: send one JSON object")
         try:
-            return await self._pass_back(request, answered, snapshot, extra)
+            return await self._pass_back(request, answered, error, snapshot, extra)
         finally:
             answered.close()
 
@@ -162,7 +168,12 @@ class Proxy:
         return self._sessions[address]
 
     async def _pass_back(
-        self, request: web.BaseRequest, answered: aiohttp.ClientResponse, snapshot: Snapshot, extra: Mapping[str, str]
+        self,
+        request: web.BaseRequest,
+        answered: aiohttp.ClientResponse,
+        begun: bytes,
+        snapshot: Snapshot,
+        extra: Mapping[str, str],
     ) -> web.StreamResponse:
         headers = _passed(answered.headers, NOT_PASSED_BACK)
         headers.update({**answers.COMMON, **extra})
@@ -172,7 +183,7 @@ class Proxy:
         assert task
         self._answering.add(task)
         try:
-            async for piece in _pieces(answered):
+            async for piece in _pieces(answered, begun):
                 await response.write(piece)
         except BrokenOff:
             await self._cut(request, response, await self._what_happened(snapshot))
@@ -209,8 +220,15 @@ async def _say_continue(request: web.BaseRequest) -> None:
         request.writer.output_size = 0
 
 
-async def _pieces(answered: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """What the engine answers, as it comes. Raises BrokenOff when the engine ends before its answer does."""
+def _may_be_unreadable(answered: aiohttp.ClientResponse) -> bool:
+    return answered.status == 500 and (answered.content_length or LONGEST_ERROR) < LONGEST_ERROR
+
+
+async def _pieces(answered: aiohttp.ClientResponse, begun: bytes) -> AsyncIterator[bytes]:
+    """What the engine answers, as it comes, after what was read already. Raises BrokenOff when the engine ends before
+    its answer does."""
+    if begun:
+        yield begun
     try:
         while piece := await answered.content.readany():
             yield piece

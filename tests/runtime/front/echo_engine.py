@@ -51,6 +51,9 @@ class Handler(BaseHTTPRequestHandler):
             self.generate(**dict(parse_qsl(url.query)))
         elif url.path == "/missing":
             self.whole(404, {"error": {"message": "no such thing"}})
+        elif url.path == "/unreadable":
+            self.body()
+            self.whole(500, {"error": {"code": 500, "message": dict(parse_qsl(url.query))["message"]}})
         else:
             self.echo()
 

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -72,6 +73,19 @@ def ask_raw(front: Any, path: str, **headers: str) -> socket.socket:
     lines = [f"GET {path} HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in headers.items())]
     connection.sendall("\r\n".join([*lines, "", ""]).encode())
     return connection
+
+
+def test_a_body_that_is_no_json_is_the_clients_mistake(front: Any) -> None:
+    """The engine says 500, after which clients would ask again."""
+    told = "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error"
+    refused = front.ask(f"/unreadable?message={quote(told)}", method="POST", body=b"{bad")
+    assert refused.status == 400 and refused.json["error"]["type"] == "invalid_request_error"
+    assert refused.json["error"]["message"].startswith("the body is no JSON")
+
+
+def test_what_else_goes_wrong_in_the_engine_stays_as_it_is(front: Any) -> None:
+    answer = front.ask("/unreadable?message=broken", method="POST", body=b"{}")
+    assert answer.status == 500 and answer.json == {"error": {"code": 500, "message": "broken"}}
 
 
 def test_events_come_as_they_are_made(front: Any) -> None:
