@@ -10,14 +10,6 @@ import pytest
 from mkllm.runtime.signals import ENDING, Terminated, heeded, raise_on_termination, undisturbed, uninterrupted
 
 
-@pytest.fixture(autouse=True)
-def as_before():
-    before = {number: signal.getsignal(number) for number in ENDING}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_termination_is_an_exception(number):
     signal.signal(number, signal.SIG_DFL)
