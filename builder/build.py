@@ -1,19 +1,19 @@
 """`mkllm build`: from a model reference to an artifact, one step after the other."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
 
 from mkllm.builder import engine_args, shown_on_windows
 from mkllm.builder.devices import Device
-from mkllm.builder.errors import TooLarge
+from mkllm.builder.errors import TooLarge, WrongHash
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import examiner, find_kit
 from mkllm.builder.kit.target import TARGETS
-from mkllm.builder.model import promise, vocabulary
+from mkllm.builder.model import licences, promise, vocabulary
 from mkllm.builder.model.memory import measuring
 from mkllm.builder.model.reference import Source, expected_name, offer, resolve
 from mkllm.builder.name import default_name, file_name, program_name
@@ -24,6 +24,7 @@ from mkllm.builder.prepack import Prepacking, prepacking
 from mkllm.builder.progress import Output, size
 from mkllm.builder.quant import choice
 from mkllm.builder.quant.choice import Quantizing
+from mkllm.builder.recipe.marks import are_own
 from mkllm.builder.sign import Signing
 from mkllm.builder.target import check_folder, check_path, check_source, check_space, check_system, implied_system
 from mkllm.builder.version import version
@@ -32,12 +33,16 @@ from mkllm.runtime.artifact import manifest as man
 from mkllm.runtime.artifact.beside import names, stem
 from mkllm.runtime.artifact.draft import Draft
 from mkllm.runtime.artifact.layout import MACOS
-from mkllm.runtime.artifact.manifest import PREPACKED, Defaults, Manifest, Model, Prepacked
+from mkllm.runtime.artifact.manifest import PREPACKED, Choice, Defaults, Manifest, Model, Prepacked
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; None where the choice is left to mkllm."""
+    """What the user asked for; None where the choice is left to mkllm.
+
+    `licences` are texts, `sha256` is what the weights must have, `options` are for the manifest.
+    `marks`: the chat template of the defaults is made of these, and not needed where the model's own has them.
+    """
 
     model: str
     path: Path | None
@@ -52,6 +57,11 @@ class Request:
     signing: Signing | None = None
     icon: Path | None = None
     quantizing: Quantizing | None = None
+    licences: tuple[str, ...] = ()
+    revision: str | None = None
+    sha256: str | None = None
+    options: Mapping[str, Choice] = field(default_factory=dict)
+    marks: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ def build(request: Request, output: Output) -> Made:
     kit = _kit(system, request, output)
     packing = prepacking(kit, request.prepack) if request.prepack is not None else None
     source, request = _resolve(request, [kit], output)
+    request = _with_own_template(request, source, output)
     path = request.path or Path(default_name(source.name, system))
     check_path(path, request.force)
     check_source(path, source.weights)
@@ -104,6 +115,7 @@ def build_all(request: Request, systems: Sequence[str], output: Output) -> tuple
             check_path(folder / program_name(file_name(name), system), request.force)
     kits = [_kit(system, request, output) for system in chosen]
     source, request = _resolve(request, kits, output)
+    request = _with_own_template(request, source, output)
     base = folder / file_name(request.name or source.name)
     places = [(base.with_name(program_name(base.name, kit.target)), kit) for kit in kits]
     _warn(request, source, output)
@@ -119,11 +131,21 @@ def _expected_name(request: Request) -> str | None:
     return None if request.quantizing or request.fit_one_file else expected_name(request.model)
 
 
+def _with_own_template(request: Request, source: Source, output: Output) -> Request:
+    """Without the chat template of a Modelfile, where it is the model's own in another language."""
+    own = source.model.chat_template
+    if request.marks is None or not own or not are_own(request.marks, own):
+        return request
+    output.note("note: TEMPLATE is made of the marks of the model's own chat template, which is used, tools and all")
+    return replace(request, defaults=replace(request.defaults, chat_template=None))
+
+
 def _kit(system: str, request: Request, output: Output) -> Kit:
     kit = find_kit(system)
     _warn_of_target(request.device, kit.target, output)
     kit.verify()
     engine_args.check(examiner(kit), request.defaults.engine_args)
+    engine_args.check_template(examiner(kit), request.defaults.chat_template)
     return kit
 
 
@@ -145,24 +167,31 @@ def _expect_signable(systems: Sequence[str], request: Request) -> None:
 
 
 def _resolve(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Source, Request]:
+    """The model as it is asked for, with the maker's licence texts, and the request as `_found` has it."""
+    source, request = _found(request, kits, output)
+    return replace(source, licences={**source.licences, **licences.written(request.licences)}), request
+
+
+def _found(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Source, Request]:
     """The model, quantized, or of several quantizations the one that fits into one file, if that is asked for; and the
     request with what was reckoned with for that."""
     if request.quantizing:
         here = next((kit for kit in kits if kit.runs_here), kits[0])
-        source = resolve(request.model, output)
+        source = resolve(request.model, output, revision=request.revision)
         if request.path:
             check_source(request.path, source.weights)  # later it is the quantized ones that are looked at
-        source, defaults = choice.apply(here, source, request.quantizing, request.defaults, output)
-        return source, replace(request, defaults=defaults)
+        made, defaults = choice.apply(here, source, request.quantizing, request.defaults, output)
+        options = _of_quantized(request.options, None if made is source else made.model.quantization)
+        return made, replace(request, defaults=defaults, options=options)
     if not request.fit_one_file:
-        return resolve(request.model, output), request
+        return resolve(request.model, output, revision=request.revision), request
     room, kit = _room(request, kits)
     if room is None:
         raise click.BadParameter(
             f"nothing limits a file for {kit.target}: leave it out, or give --max-file-size",
             param_hint="--fit-one-file",
         )
-    source = resolve(request.model, output, room)
+    source = resolve(request.model, output, room, request.revision)
     room, kit = _room(request, [kit.with_members(source.licences) for kit in kits])
     if room is not None and source.weights.size > room:
         raise TooLarge(
@@ -171,6 +200,13 @@ def _resolve(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Sou
             "have --quant make a smaller quantization instead"
         )
     return source, request
+
+
+def _of_quantized(options: Mapping[str, Choice], kind: str | None) -> Mapping[str, Choice]:
+    """The options as they are told later: with the type that was chosen, whatever it was chosen by."""
+    others = {name: value for name, value in options.items() if name not in ("quant", "fit", "imatrix")}
+    matrix = {name: value for name, value in options.items() if name == "imatrix"}
+    return {**others, "quant": kind, **matrix} if kind else others
 
 
 def _room(request: Request, kits: Sequence[Kit]) -> tuple[int | None, Kit]:
@@ -318,8 +354,8 @@ def _warn(request: Request, source: Source, output: Output) -> None:
     trained, wanted = source.model.context, request.defaults.context
     if wanted and wanted > trained:
         output.note(f"note: a context of {wanted} tokens was asked for, but the model was trained with {trained}")
-    if not source.model.chat_template:
-        output.note("note: the model has no chat template; a general one will be used, or give --engine-arg")
+    if not source.model.chat_template and not request.defaults.chat_template:
+        output.note("note: the model has no chat template; a general one will be used, or give --chat-template")
 
 
 def _manifest(kit: Kit, source: Source, model: Model, request: Request, facts: Facts) -> Manifest:
@@ -335,7 +371,8 @@ def _manifest(kit: Kit, source: Source, model: Model, request: Request, facts: F
         members=facts.members,
         bootloader=facts.bootloader,
         pkg=facts.pkg,
-        provenance=_provenance(source, facts.origin),
+        provenance=_provenance(source, facts.origin, request),
+        options=dict(request.options),
         beside=facts.beside,
     )
 
@@ -345,8 +382,13 @@ def _prepacked(manifest: Manifest, packing: Prepacking, size: int) -> Manifest:
     return replace(manifest, model=model, prepacked=Prepacked(packing.kernel, size))
 
 
-def _provenance(source: Source, sha256: str) -> man.Provenance:
+def _provenance(source: Source, sha256: str, request: Request) -> man.Provenance:
     origin = source.origin
+    if request.sha256 not in (None, sha256):
+        raise WrongHash(
+            f"the weights of {request.model!r} have the SHA-256 {sha256}, not {request.sha256}: it is not the model "
+            "that was meant, take that one or leave out --sha256"
+        )
     if origin.sha256 and origin.sha256 != sha256:
         raise promise.wrong(source.path, sha256, origin.sha256)
     return man.Provenance(

@@ -12,6 +12,12 @@ SECONDS = 30
 MISTAKE = re.compile(
     r'error(?:: invalid argument: (?P<unknown>.*)| while handling argument "(?P<name>.*?)": (?P<why>.*))'
 )
+UNSUPPORTED = "error: the supplied chat template is not supported"
+TEMPLATE_MISTAKES = (
+    re.compile(r"^Error: (.*)$", re.MULTILINE),
+    re.compile(r"common_chat_templates_init: error: (.*)$", re.MULTILINE),
+    re.compile(r"failed to apply template: (.*)$", re.MULTILINE),
+)
 HERE_ONLY = ("file", "device")  # they are to be found where the artifact runs, not here
 
 
@@ -19,6 +25,29 @@ def check(kit: Kit, words: Sequence[str]) -> None:
     """Raise click.BadParameter for words that every launch would end with; nothing where the engine does not run."""
     if not words or not kit.runs_here:
         return
+    found = MISTAKE.search(_complaint(kit, words))
+    if found and found["unknown"]:
+        raise _wrong(
+            f"the engine does not know {found['unknown']!r}: correct it, and give each word its own --engine-arg"
+        )
+    if found and not any(word in found["why"] for word in HERE_ONLY):
+        raise _wrong(f"the engine does not take what follows {found['name']!r} ({found['why']}): correct it")
+
+
+def check_template(kit: Kit, template: str | None) -> None:
+    """Raise click.BadParameter for a chat template that the engine cannot use."""
+    if template is None or not kit.runs_here:
+        return
+    complaint = _complaint(kit, ["--chat-template", template])
+    if UNSUPPORTED in complaint:
+        why = next((found[1] for form in TEMPLATE_MISTAKES if (found := form.search(complaint))), "it says no more")
+        raise click.BadParameter(
+            f"the engine cannot use this chat template ({why}): correct it", param_hint="--chat-template"
+        )
+
+
+def _complaint(kit: Kit, words: Sequence[str]) -> str:
+    """What the engine says when it ends because of these words; nothing when it takes them, or does not run."""
     try:
         done = subprocess.run(
             [str(kit.engine), "serve", *words, "--help"],
@@ -30,14 +59,8 @@ def check(kit: Kit, words: Sequence[str]) -> None:
             timeout=SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return
-    found = MISTAKE.search(done.stdout + done.stderr) if done.returncode else None
-    if found and found["unknown"]:
-        raise _wrong(
-            f"the engine does not know {found['unknown']!r}: correct it, and give each word its own --engine-arg"
-        )
-    if found and not any(word in found["why"] for word in HERE_ONLY):
-        raise _wrong(f"the engine does not take what follows {found['name']!r} ({found['why']}): correct it")
+        return ""
+    return done.stdout + done.stderr if done.returncode else ""
 
 
 def _wrong(text: str) -> click.BadParameter:

@@ -35,6 +35,12 @@ class UnusableIcon(BuilderFailure):
     exit_code = 24
 
 
+class UnusableRecipe(BuilderFailure):
+    """A recipe or a Modelfile has something that cannot be done; the sentence begins with file, line and column."""
+
+    exit_code = 25
+
+
 class NoSpace(BuilderFailure):
     exit_code = 14
 

@@ -196,12 +196,13 @@ def bench_command(**given: Any) -> int:
 
 @program.command("inspect")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest.")
+@click.option("--recipe", "as_recipe", is_flag=True, help="Print the recipe from which `mkllm build` makes this file.")
 @debug
-def inspect_command(as_json: bool) -> int:
+def inspect_command(as_json: bool, as_recipe: bool) -> int:
     """Show what this file holds: model, defaults, kit, kernels, members."""
     from mkllm.runtime.commands import inspect
 
-    return inspect.run(own_file(), as_json)
+    return inspect.run(own_file(), as_json, as_recipe)
 
 
 @program.command("verify")

@@ -1,6 +1,7 @@
 """`mkllm build MODEL -o FILE`."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,12 @@ import click
 from mkllm.builder.commands.common import common_options, offline_option, output
 from mkllm.builder.commands.defaults import defaults, defaults_options
 from mkllm.builder.commands.devices import chosen
+from mkllm.builder.commands.from_file import FromFile, marks_of, model_of, recipe_of
 from mkllm.builder.commands.quantizing import quantizing, quantizing_options, suited
+from mkllm.builder.commands.recorded import options_of
+from mkllm.builder.commands.text import Text
 from mkllm.builder.kit.target import alternatives
+from mkllm.builder.model import licences as licences_of
 from mkllm.builder.name import is_name
 from mkllm.builder.placing import SPLITS, Limits, Split
 from mkllm.builder.sign import Signing
@@ -20,6 +25,9 @@ from mkllm.runtime.artifact.shown import shown
 if TYPE_CHECKING:
     from mkllm.builder.build import Made
     from mkllm.builder.devices import Device
+
+
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Size(click.ParamType[int]):
@@ -38,13 +46,40 @@ class Size(click.ParamType[int]):
         return found
 
 
-@click.command()
-@click.argument("model")
+def _is_sha256(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not SHA256.fullmatch(value.lower()):
+        raise click.BadParameter(f"{value!r} is no SHA-256: give its 64 hexadecimal digits")
+    return value and value.lower()
+
+
+@click.command(cls=FromFile)
+@click.argument("model", callback=model_of)
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    expose_value=False,
+    help="Take MODEL and options from a recipe (mkllm.toml) or a Modelfile; those given here come before them.",
+)
 @click.option(
     "-o", "--output", "path", type=click.Path(path_type=Path), help="The file to make; default: the model's name."
 )
 @click.option("--name", help="What the artifact calls itself, and its model in the API; default: the model's name.")
 @defaults_options
+@click.option(
+    "--license",
+    "licences",
+    type=Text(licences_of.LARGEST),
+    multiple=True,
+    help="A licence text that goes into the file, beside those of the model; @FILE reads it from a file; repeatable.",
+)
+@click.option(
+    "--revision", metavar="REVISION", help="Of a model on the hub take this revision, whatever MODEL says of it."
+)
+@click.option(
+    "--sha256", metavar="HASH", callback=_is_sha256, help="Refuse weights that have another SHA-256 in the file."
+)
 @click.option(
     "--target",
     "targets",
@@ -94,7 +129,7 @@ class Size(click.ParamType[int]):
     metavar="FILE.ico",
     help="The icon that Windows shows for the file; default: mkllm's own.",
 )
-@click.option("-f", "--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 @offline_option
 @common_options
@@ -110,6 +145,9 @@ def build(
     fit_one_file: bool,
     sign: str | None,
     icon: Path | None,
+    licences: tuple[str, ...],
+    revision: str | None,
+    sha256: str | None,
     force: bool,
     as_json: bool,
     **values: Any,
@@ -118,7 +156,7 @@ def build(
 
     MODEL is a short name (`mistral-7b`, `llama-3.1-8b:q5_k_m`; `mkllm models` lists them), a local .gguf file (of a
     split one, any part) or a folder with one, hf:organisation/repository[:quantization or /file.gguf][@revision],
-    https://…/x.gguf[#sha256=…], or ollama:name[:tag].
+    https://…/x.gguf[#sha256=…], or ollama:name[:tag]; or a recipe, a Modelfile, or a folder that holds one.
     """
     from mkllm.builder import build as making
 
@@ -130,6 +168,9 @@ def build(
             "it takes a quantization that there is, and --quant and --fit make one: leave one of them out",
             param_hint="--fit-one-file",
         )
+    recipe = recipe_of(click.get_current_context())
+    for note in recipe.notes if recipe else ():
+        output().note(f"note: {note}")
     request = making.Request(
         model=model,
         path=path,
@@ -144,6 +185,11 @@ def build(
         signing=_signing(sign),
         icon=icon,
         quantizing=made_here,
+        licences=licences,
+        revision=revision,
+        sha256=sha256,
+        options=options_of(click.get_current_context()),
+        marks=marks_of(click.get_current_context()),
     )
     several = len(set(targets)) > 1
     made = making.build_all(request, targets, output()) if several else (making.build(request, output()),)

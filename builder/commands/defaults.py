@@ -1,22 +1,22 @@
 """Options of `mkllm build` that become defaults of the artifact; every one can be overridden when it runs."""
 
-import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from mkllm.builder.commands.text import Text
 from mkllm.builder.text import is_text
 from mkllm.runtime.artifact.engine_words import MODEL, OWN, REASONS, option_name
-from mkllm.runtime.artifact.manifest import Defaults
+from mkllm.runtime.artifact.manifest import Defaults, Message
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 INT32 = 2**31 - 1
 # Bytes, as the JSON text in UTF-8 that the engine gets: in one argument, for which Linux has room for 128 KiB.
-MAX_PROMPT = 120 << 10
+LONGEST = 120 << 10
+ROLES = ("user", "assistant")
 WHEN_RUN = ("--api-key", "--api-key-file", "--fit")
 
 
@@ -36,6 +36,14 @@ SAMPLING = {
     "top_k": (click.IntRange(0, INT32), "Sample from this many likeliest tokens; 0 is all."),
     "min_p": (FiniteRange(0, 1), "Sample from tokens at least this likely, relative to the likeliest."),
     "repeat_penalty": (FiniteRange(0, 100, min_open=True), "Make repetitions less likely; 1 does nothing."),
+    "typical_p": (FiniteRange(0, 1), "Sample from tokens that are as likely as expected, with this much probability."),
+    "n_predict": (click.IntRange(-1, INT32), "The most tokens of an answer; -1: any number."),
+    "repeat_last_n": (click.IntRange(-1, INT32), "Look for repetitions in this many tokens; 0: none, -1: all."),
+    "presence_penalty": (FiniteRange(-100, 100), "Make tokens that were there less likely; 0 does nothing."),
+    "frequency_penalty": (FiniteRange(-100, 100), "The same by how often they were there; 0 does nothing."),
+    "mirostat": (click.IntRange(0, 2), "Mirostat sampling of version 1 or 2; 0: none."),
+    "mirostat_lr": (FiniteRange(0, 100), "Learning rate of Mirostat."),
+    "mirostat_ent": (FiniteRange(0, 100), "Target entropy of Mirostat."),
     "seed": (click.IntRange(-1, 2**32 - 1), "Seed of the random numbers; -1 takes another one each time."),
 }
 
@@ -43,7 +51,19 @@ SAMPLING = {
 def defaults_options(function: F) -> F:
     """Add the options; `defaults` makes their values into what the manifest holds."""
     options = [
-        click.option("--system", "--system-prompt", metavar="TEXT", help="System prompt, or @FILE to read it from."),
+        click.option(
+            "--system", "--system-prompt", type=Text(LONGEST), help="System prompt; @FILE reads it from a file."
+        ),
+        click.option(
+            "--chat-template", type=Text(LONGEST), help="Chat template (Jinja), instead of the model's; or @FILE."
+        ),
+        click.option(
+            "--message",
+            type=(click.Choice(ROLES), Text(LONGEST)),
+            multiple=True,
+            metavar="user|assistant TEXT",
+            help="A message to stand before those of every conversation, as an example; repeatable.",
+        ),
         click.option(
             "--ctx-size", type=click.IntRange(1, INT32), metavar="TOKENS", help="Context; default: the model's."
         ),
@@ -62,50 +82,14 @@ def defaults_options(function: F) -> F:
 def defaults(values: dict[str, Any]) -> Defaults:
     """The defaults in the values of those options."""
     return Defaults(
-        system_prompt=_system_prompt(values["system"]),
+        system_prompt=values["system"],
+        chat_template=values["chat_template"],
+        messages=tuple(Message(role, content) for role, content in values["message"]),
         context=values["ctx_size"],
         sampling={name: values[name] for name in SAMPLING if values[name] is not None},
         host=_host(values["host"]),
         port=values["port"],
         engine_args=tuple(_engine_arg(arg) for arg in values["engine_arg"]),
-    )
-
-
-def _system_prompt(text: str | None) -> str | None:
-    if text is None:
-        return None
-    name = "what was given"
-    if text.startswith("@"):
-        path = Path(text[1:])
-        name = repr(str(path))
-        text = _read_prompt(path)
-    if not is_text(text):
-        raise click.BadParameter(f"{name} is not UTF-8 text: give a text", param_hint="--system")
-    if len(json.dumps(text, ensure_ascii=False).encode()) > MAX_PROMPT:
-        raise _too_long(name)
-    return text
-
-
-def _read_prompt(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_PROMPT + 1)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise click.BadParameter(
-            f"{str(path)!r} cannot be read ({reason}): name a text file", param_hint="--system"
-        ) from None
-    if len(data) > MAX_PROMPT:
-        raise _too_long(repr(str(path)))
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise click.BadParameter(f"{str(path)!r} is not UTF-8 text: name a text file", param_hint="--system") from None
-
-
-def _too_long(name: str) -> click.BadParameter:
-    return click.BadParameter(
-        f"{name} is longer than {MAX_PROMPT >> 10} KiB: give a shorter text", param_hint="--system"
     )
 
 

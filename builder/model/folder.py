@@ -42,10 +42,9 @@ def is_modelfile(path: Path) -> bool:
 
 
 def refuse_modelfile(path: Path) -> UnusableModel:
-    """The failure to raise for a Modelfile."""
+    """The failure to raise for a Modelfile where only a model will do."""
     match = FROM.search(path.read_bytes()[:HEAD].decode("utf-8", "replace"))
-    model = f"name the model of its FROM, {match['model']!r}," if match else "name its model"
+    model = f"its FROM, {match['model']!r}" if match else "its FROM"
     return UnusableModel(
-        f"{str(path)!r} is a Modelfile, which this version does not read: {model} and give --system, --temperature, … "
-        "for its SYSTEM and PARAMETER lines"
+        f"{str(path)!r} is a Modelfile, and `mkllm build` reads it: here name the model of {model}, or build it first"
     )

@@ -1,12 +1,17 @@
 """Licence files that come with a model: which names they have, and what they are called in an artifact."""
 
+import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from itertools import count
 from pathlib import Path
 
+from mkllm.builder import cache
+
 NAME = re.compile(r"(licen[cs]e|copying|notice|use[_-]policy|terms)([._-][a-z0-9._-]*)?", re.IGNORECASE)
 MEMBERS = "licenses/model/"
+OF_MAKER = "licenses/maker/"
 LARGEST = 1 << 20  # bytes; a licence is no model
 FIRST = "LICENSE"
 
@@ -23,6 +28,22 @@ def beside(folder: Path) -> dict[str, Path]:
         return {name: path for name, path in found.items() if path.is_file() and path.stat().st_size <= LARGEST}
     except OSError:
         return {}
+
+
+def written(texts: Iterable[str]) -> dict[str, Path]:
+    """Texts of the maker's as files of the cache, by the names that they have in an artifact.
+
+    Raises PermissionFailure when there is no cache, or OSError.
+    """
+    found = {}
+    for number, text in enumerate(texts, 1):
+        path = cache.folder("licences") / f"{hashlib.sha256(text.encode()).hexdigest()}.txt"
+        if not path.exists() or path.read_bytes() != text.encode():
+            draft = path.with_suffix(f".{os.getpid()}.partial")
+            draft.write_bytes(text.encode())
+            draft.replace(path)
+        found[f"{OF_MAKER}LICENSE-{number:03}.txt"] = path
+    return found
 
 
 def members(licences: Mapping[str, Path]) -> dict[str, Path]:

@@ -72,12 +72,12 @@ class Source:
     licences: Mapping[str, Path] = field(default_factory=dict)
 
 
-def resolve(text: str, output: Output, room: int | None = None) -> Source:
+def resolve(text: str, output: Output, room: int | None = None, revision: str | None = None) -> Source:
     """Find a model, downloading it if need be, and check it. Raises a BuilderFailure.
 
-    Of one on the hub it is the largest quantization of at most `room` bytes, if that is said.
+    Of one on the hub it is the largest quantization of at most `room` bytes, and of that `revision`, if those are said.
     """
-    place = locate(text, output, room)
+    place = locate(text, output, room, revision)
     parts = read_parts(place.path)
     tensors = [tensor for part in parts for tensor in part.tensors]
     return Source(
@@ -90,14 +90,17 @@ def resolve(text: str, output: Output, room: int | None = None) -> Source:
     )
 
 
-def locate(text: str, output: Output, room: int | None = None) -> Place:
+def locate(text: str, output: Output, room: int | None = None, revision: str | None = None) -> Place:
     """Find a model's files, downloading them if need be; does not read them. Raises a BuilderFailure."""
+    if revision is not None and not _on_hub(text):
+        raise ModelNotFound(f"{text!r} is not on the hub, so it has no revision {revision!r}: leave out --revision")
     if text == DEMO:
         return Place(DEMO_FILE, Origin(DEMO, "demo"), DEMO)
     if text.startswith(ollama.PREFIX):
         return _from_ollama(text)
     if on_hub := _on_hub(text):
-        return _from_hub(text, *on_hub, output, room)
+        reference, wanted = on_hub
+        return _from_hub(text, replace(reference, revision=revision or reference.revision), wanted, output, room)
     if address.is_address(text):
         return _from_address(text, output)
     path = Path(text)

@@ -6,7 +6,7 @@ from typing import Any
 
 from mkllm.runtime.artifact.manifest import Manifest
 
-LONGEST = 200  # letters of a system prompt
+LONGEST = 200  # letters of a system prompt or a message
 # What the frozen Python needs of the system where that is not a version of glibc.
 FLOORS = {"windows-x86_64": "Windows 10", "macos-arm64": "macOS 13.3"}
 
@@ -43,7 +43,7 @@ def _model(manifest: Manifest, size: Size) -> list[tuple[str, str]]:
         ("weights", f"prepacked for {manifest.prepacked.kernel}" if manifest.prepacked else "plain"),
         *(("beside", f"{fact.file}, {size(fact.size)}, {fact.sha256[:16]}") for fact in manifest.beside),
         ("context", f"{model.context} tokens trained"),
-        ("chat template", "yes" if model.chat_template else "no"),
+        ("chat template", "the maker's" if manifest.defaults.chat_template else "yes" if model.chat_template else "no"),
         ("licence", model.license or "not stated"),
         ("from", ", ".join(source)),
         ("SHA-256", origin.sha256),
@@ -54,7 +54,8 @@ def _defaults(manifest: Manifest) -> list[tuple[str, str]]:
     chosen = manifest.defaults
     prompt = chosen.system_prompt
     return [
-        ("system prompt", "none" if prompt is None else prompt[:LONGEST] + ("…" if len(prompt) > LONGEST else "")),
+        ("system prompt", "none" if prompt is None else _short(prompt)),
+        *(("example", f"{message.role}: {_short(message.content)}") for message in chosen.messages),
         ("context in use", f"{chosen.context or manifest.model.context} tokens"),
         (
             "sampling",
@@ -63,6 +64,10 @@ def _defaults(manifest: Manifest) -> list[tuple[str, str]]:
         ("address", f"{chosen.host}:{chosen.port}"),
         ("engine arguments", " ".join(chosen.engine_args) or "none"),
     ]
+
+
+def _short(text: str) -> str:
+    return text[:LONGEST] + ("…" if len(text) > LONGEST else "")
 
 
 def _kit(manifest: Manifest) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ WEIGHTS, PREPACKED = "model.gguf", "model.pack"
 HEADER = "model.header"  # what of model.gguf comes before its tensors' data, where that is in several files
 
 T = TypeVar("T")
+Choice = str | bool | int | float | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,23 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Message:
+    """One message of a conversation; `role` is `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
 class Defaults:
-    """What the maker set; every command-line option of the artifact overrides it. `context` None: the model's own."""
+    """What the maker set; every command-line option of the artifact overrides it. `context` None: the model's own.
+
+    `chat_template` (Jinja) takes the place of the model's own. `messages` stand before those of every conversation.
+    """
 
     system_prompt: str | None = None
+    chat_template: str | None = None
+    messages: tuple[Message, ...] = ()
     context: int | None = None
     sampling: dict[str, float | int] = field(default_factory=dict)
     host: str = "127.0.0.1"
@@ -172,7 +186,11 @@ class Beside:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that crosses from builder to runtime."""
+    """Everything that crosses from builder to runtime.
+
+    `options` are those of the build, by their names on its command line, that the rest does not tell: what a recipe has
+    to say more for the same bytes to come of it.
+    """
 
     created_by: str
     name: str
@@ -186,9 +204,15 @@ class Manifest:
     bootloader: Blob
     pkg: Blob
     provenance: Provenance
+    options: dict[str, Choice] = field(default_factory=dict)
     prepacked: Prepacked | None = None
     beside: tuple[Beside, ...] = ()
     format: int = FORMAT
+
+    @property
+    def chat_template(self) -> str | None:
+        """The one in use: the maker's, else the model's own."""
+        return self.defaults.chat_template or self.model.chat_template
 
     @property
     def weights(self) -> Member:
@@ -248,9 +272,12 @@ def _decode_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in kinds:
         return None
     for kind in kinds:
+        if get_origin(kind) is tuple and isinstance(value, list):
+            return decode(kind, value, where)
         if type(value) is kind or (dataclasses.is_dataclass(kind) and isinstance(value, dict)):
             return decode(kind, value, where)
-    names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+    words = {type(None): "null", tuple: "a list"}
+    names = " or ".join(words.get(get_origin(kind) or kind, getattr(kind, "__name__", "")) for kind in kinds)
     raise NotAnArtifact(f"the manifest is damaged: {where} is {value!r:.60}, not {names}")
 
 

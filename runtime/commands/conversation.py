@@ -2,14 +2,22 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mkllm.runtime.artifact.manifest import Message
 from mkllm.runtime.engine.answer import Figures
 from mkllm.runtime.engine.arguments import SAMPLING
 from mkllm.runtime.errors import RuntimeFailure
 
 ROLES = ("user", "assistant")
+
+
+def opening(system: str | None, examples: Sequence[Message]) -> list[dict[str, str]]:
+    """The messages that come before the user's first one."""
+    first = [{"role": "system", "content": system}] if system else []
+    return first + [{"role": message.role, "content": message.content} for message in examples]
 
 
 class WrongCommand(RuntimeFailure):
@@ -20,16 +28,20 @@ class WrongCommand(RuntimeFailure):
 
 @dataclass
 class Conversation:
-    """`turns` alternate between user and assistant; `figures` are those of the last answer."""
+    """`turns` alternate between user and assistant; `figures` are those of the last answer.
+
+    `examples` are the maker's: the model sees them before the turns.
+    """
 
     system: str | None = None
     turns: list[dict[str, str]] = field(default_factory=list)
     sampling: dict[str, float | int] = field(default_factory=dict)
     figures: Figures | None = None
+    examples: Sequence[Message] = ()
 
     def messages(self) -> list[dict[str, str]]:
         """What the engine is sent."""
-        return [*([{"role": "system", "content": self.system}] if self.system else []), *self.turns]
+        return [*opening(self.system, self.examples), *self.turns]
 
     def ask(self, text: str) -> None:
         """The user says something."""

@@ -124,6 +124,8 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
         yield "memory", f"{size(weights)} weights, {known}"
     if manifest.defaults.system_prompt:
         yield "system", manifest.defaults.system_prompt
+    for message in manifest.defaults.messages:
+        yield "example", f"{message.role}: {message.content}"
     yield "machine", f"{facts.cpu_model}, {_cores(facts)}, {facts.cpus} CPUs allowed, {_memory(facts)}"
     yield "threads", str(seen.threads)
     yield "kernel", ranking.choices[0].sentence if ranking.choices else "none runs on this machine"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mkllm.runtime.ansi import dimmed
+from mkllm.runtime.commands.conversation import opening
 from mkllm.runtime.commands.prompt import Prompt, WrongPrompt
 from mkllm.runtime.engine.answer import CONTINUATION_TOKENS, Figures, Piece, chat, continuation
 from mkllm.runtime.engine.client import Client
@@ -91,14 +92,14 @@ def _expect_another(session: Session, old: Snapshot, failure: EngineDied, printe
 
 
 def _ask(client: Client, session: Session, prompt: Prompt, bounded: bool) -> Iterator[Piece | Figures]:
-    if session.manifest.model.chat_template is None:
+    if session.manifest.chat_template is None:
         if prompt.system is not None:
             raise WrongPrompt("this model has no chat template, so --system has no place in its prompt: leave it out")
         note("this model has no chat template: it continues the text instead of answering it")
         return continuation(client, prompt.text, {} if bounded else {"n_predict": CONTINUATION_TOKENS})
-    system = session.manifest.defaults.system_prompt if prompt.system is None else prompt.system
-    messages = [{"role": "user", "content": prompt.text}]
-    return chat(client, [{"role": "system", "content": system}, *messages] if system else messages, {})
+    defaults = session.manifest.defaults
+    system = defaults.system_prompt if prompt.system is None else prompt.system
+    return chat(client, [*opening(system, defaults.messages), {"role": "user", "content": prompt.text}], {})
 
 
 def _take(pieces: Iterator[Piece | Figures], printed: list[Piece] | None, started: float, ready: float) -> Answer:

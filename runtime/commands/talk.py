@@ -14,7 +14,7 @@ from mkllm.runtime.session import Session
 
 def talk(lines: Iterable[str], session: Session, system: str | None, terminal: bool) -> None:
     """Until the lines end or the user leaves. What goes wrong with one line is said, and the chat goes on."""
-    conversation = Conversation(system)
+    conversation = Conversation(system, examples=session.manifest.defaults.messages)
     for line in lines:
         try:
             _take(line, conversation, session, terminal)
@@ -72,7 +72,7 @@ def _print_answer(
 
 
 def _pieces(client: Client, conversation: Conversation, session: Session) -> Iterator[Piece | Figures]:
-    if session.manifest.model.chat_template is None:
+    if session.manifest.chat_template is None:
         text = "\n".join(turn["content"] for turn in conversation.turns)
         return continuation(client, text, {"n_predict": CONTINUATION_TOKENS, **conversation.sampling})
     return chat(client, conversation.messages(), conversation.sampling)

@@ -101,6 +101,8 @@ def arguments(
         words.append(NO_WARMUP)
     words += _sampling({**manifest.defaults.sampling, **options.sampling})
     words += _page(manifest.defaults.system_prompt)
+    if template := manifest.defaults.chat_template:
+        words += ["--chat-template", template]
     _expect_files(given)
     return (*words, *given)
 

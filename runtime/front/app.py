@@ -30,7 +30,7 @@ class App:
         self._console = console
         self._guard = guard(front.host, front.api_keys, front.allow_hosts, front.allow_origins)
         self._page = Page(launch.artifact)
-        self.proxy = Proxy(engine, launch.manifest.defaults.system_prompt, front.max_body)
+        self.proxy = Proxy(engine, launch.manifest.defaults, front.max_body)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; failures that have no sentence of their own become 500."""

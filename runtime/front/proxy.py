@@ -11,9 +11,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.engine.supervisor import Snapshot
 from mkllm.runtime.errors import RuntimeFailure
-from mkllm.runtime.front import answers, system_prompt
+from mkllm.runtime.front import answers, opening
 from mkllm.runtime.front.engine_state import EngineState
 from mkllm.runtime.front.guard import same_origin
 from mkllm.runtime.front.upload import TooLarge, Upload
@@ -43,15 +44,16 @@ class BrokenOff(Exception):
 
 
 class Proxy:
-    """The way to the engine. `prompt` is the maker's system prompt; `max_body` is in bytes.
+    """The way to the engine. `defaults` are the maker's; `max_body` is in bytes.
 
     Every request has a connection of its own. That costs a tenth of a millisecond; no request is lost to a connection
     that was kept and that the engine closes just then, and closing it ends the generation.
     """
 
-    def __init__(self, engine: EngineState, prompt: str | None, max_body: int) -> None:
+    def __init__(self, engine: EngineState, defaults: Defaults, max_body: int) -> None:
         self._engine = engine
-        self._prompt = prompt
+        self._prompt = defaults.system_prompt
+        self._messages = defaults.messages
         self._max_body = max_body
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._users: Counter[str] = Counter()
@@ -86,7 +88,7 @@ class Proxy:
     async def _pass_on(
         self, request: web.BaseRequest, upload: Upload, snapshot: Snapshot, extra: Mapping[str, str]
     ) -> web.StreamResponse:
-        whole = await self._with_prompt(request, upload)
+        whole = await self._opened(request, upload)
         for _ in range(CONNECT_TRIES):
             try:
                 with self._using(snapshot.address):
@@ -130,17 +132,17 @@ class Proxy:
         finally:
             self._users[address] -= 1
 
-    async def _with_prompt(self, request: web.BaseRequest, upload: Upload) -> bytes | None:
-        """The whole body with the maker's system prompt, where that is to be added; None: the body is passed on unread.
+    async def _opened(self, request: web.BaseRequest, upload: Upload) -> bytes | None:
+        """The whole body with what the maker put first, where that is to be added; None: the body is passed on unread.
 
         The chat page shows its system prompt, and when it sends none, its user has deleted it.
         """
         path, headers = _path(request), request.headers
-        if not self._prompt or not system_prompt.applies(request.method, path) or "Content-Encoding" in headers:
+        of_page = same_origin(headers.get("Origin", ""), headers.get("Host", ""))
+        prompt = None if of_page else self._prompt
+        if not (prompt or self._messages) or not opening.applies(request.method, path) or "Content-Encoding" in headers:
             return None
-        if same_origin(headers.get("Origin", ""), headers.get("Host", "")):
-            return None
-        return system_prompt.with_system_prompt(path, await upload.whole(), self._prompt)
+        return opening.with_opening(path, await upload.whole(), prompt, self._messages)
 
     async def _ask(
         self, request: web.BaseRequest, upload: Upload, whole: bytes | None, snapshot: Snapshot

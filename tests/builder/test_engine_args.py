@@ -14,6 +14,11 @@ case "$*" in
 *many*) printf 'error while handling argument "-np": stoi: no conversion\\n\\nusage:\\n' >&2; exit 1;;
 */nowhere*) echo 'error while handling argument "--grammar-file": error: failed to open file' >&2; exit 1;;
 *Vulkan0*) echo 'error while handling argument "--device": invalid device: Vulkan0' >&2; exit 1;;
+*"{% bad"*) printf 'error: the supplied chat template is not supported: {%% bad\n\n' >&2
+  printf '0.1 E common_chat_templates_init: error: Unexpected token\nfailed to apply template: std::exception\n' >&2
+  exit 1;;
+*"{{ worse"*) printf 'error: the supplied chat template is not supported: x\n0.1 E x: failed to apply template: y\n' >&2
+  printf 'While executing\nError: Unknown filter\n' >&2; exit 1;;
 *--crash*) kill -SEGV $$;;
 "serve "*" --help") exit 0;;
 esac
@@ -51,6 +56,20 @@ def test_the_rest_is_for_the_machine_where_it_runs(kit: Kit, words: list[str]) -
     engine_args.check(kit, words)
 
 
+@pytest.mark.parametrize(("template", "why"), [("{% bad", "Unexpected token"), ("{{ worse", "Unknown filter")])
+def test_a_chat_template_that_the_engine_cannot_use(kit: Kit, template: str, why: str) -> None:
+    with pytest.raises(click.BadParameter) as failure:
+        engine_args.check_template(kit, template)
+    assert failure.value.message == f"the engine cannot use this chat template ({why}): correct it"
+    assert failure.value.param_hint == "--chat-template"
+
+
+def test_chat_templates_that_it_takes(kit: Kit) -> None:
+    engine_args.check_template(kit, "{{ good }}")
+    engine_args.check_template(kit, None)
+
+
 def test_an_engine_for_another_machine_is_not_asked(kit: Kit) -> None:
     (kit.path / "bindings").rmdir()
     engine_args.check(kit, ["--wrong"])
+    engine_args.check_template(kit, "{% bad")

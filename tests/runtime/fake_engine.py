@@ -134,6 +134,9 @@ class Handler(BaseHTTPRequestHandler):
         words = [word + " " for word in text.split()]
         system = [m["content"] for m in body.get("messages", []) if m["role"] == "system"]
         words += [f"[system: {system[0]}]"] if system else []
+        if "before" in text:
+            before = [m["content"] for m in body["messages"][:-1] if m["role"] != "system"]
+            words += [f"[{', '.join(before)}]"]
         self.stream(body, words)
 
     def stream(self, body, words):

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -114,6 +115,22 @@ def test_inspect(build_fake, run, tmp_path):
         names = [member.name for member in artifact.manifest.members]
     lines = run(path, "inspect").stdout.splitlines()
     assert lines[0].startswith("file  ") and [line.split("  ")[0] for line in lines[-len(names) :]] == names
+
+
+def test_the_recipe_of_a_file(build_fake, run, tmp_path):
+    path = build_fake(tmp_path / "fake", defaults={"system_prompt": "@Be 'brief'.\nÜ", "sampling": {"top_k": 3}})
+    told = tomllib.loads(run(path, "inspect", "--recipe").stdout)
+    with open_artifact(path) as artifact:
+        sha256 = artifact.manifest.provenance.sha256
+    assert told == {
+        "model": "fake.gguf",
+        "sha256": sha256,
+        "output": "fake",
+        "name": "fake",
+        "target": "linux-x86_64",
+        "system": "@@Be 'brief'.\nÜ",
+        "top-k": 3,
+    }
 
 
 def test_verify(build_fake, run, tmp_path):

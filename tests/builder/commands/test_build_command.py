@@ -77,6 +77,8 @@ def test_everything_is_baked_in(mkllm: Run, folder: Path) -> None:
     assert made["manifest"]["name"] == "my model"
     assert made["manifest"]["defaults"] == {
         "system_prompt": "Be brief.\nÜ\n",
+        "chat_template": None,
+        "messages": [],
         "context": 256,
         "sampling": {
             "temperature": 0.5, "top_p": 0.9, "top_k": 0, "min_p": 0.05, "repeat_penalty": 1.1, "seed": -1,
@@ -229,8 +231,8 @@ def test_the_target_is_the_model_itself(mkllm: Run, folder: Path) -> None:
     os.link(folder / "model.gguf", folder / "hard")
     (folder / "soft").symlink_to("model.gguf")
     for name in ("model.gguf", "hard", "soft", "../work/model.gguf"):
-        refused(mkllm("build", "model.gguf", "-o", name, "-f"), 12, f"{name!r} is the model itself")
-        refused(mkllm("build", "soft", "-o", name, "-f"), 12)
+        refused(mkllm("build", "model.gguf", "-o", name, "--force"), 12, f"{name!r} is the model itself")
+        refused(mkllm("build", "soft", "-o", name, "--force"), 12)
     assert (folder / "model.gguf").read_bytes() == before
 
 

@@ -39,7 +39,7 @@ def test_a_modelfile_is_not_read(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text("# a comment\nFROM llama3.2:1b\nSYSTEM Be brief.\n")
     with pytest.raises(
-        UnusableModel, match="is a Modelfile, which this version does not read: name the model of its FROM, "
+        UnusableModel, match="is a Modelfile, and `mkllm build` reads it: here name the model of its FROM, "
     ):
         resolve(str(path), QUIET)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +333,20 @@ def test_a_damaged_copy_in_the_cache_is_found_when_building(hub: Any, kit_cache:
     (tmp_path / "hf/hub/models--org--model/snapshots" / COMMIT / FILE).unlink()
     made = build(request, QUIET).manifest.provenance
     assert (made.source, made.revision, made.sha256) == ("hf", COMMIT, blob.name)
+
+
+def test_a_revision_names_the_commit_and_changes_nothing_else(hub: Any, kit_cache: Path, tmp_path: Path) -> None:
+    from mkllm.builder.build import Request, build
+    from mkllm.runtime.artifact.manifest import Defaults
+
+    text = f"hf:org/model/{FILE}"
+    request = Request(text, tmp_path / "out", None, None, Defaults(), False)
+    build(request, QUIET)
+    pinned = build(replace(request, path=tmp_path / "pinned", revision=COMMIT), QUIET).manifest.provenance
+    assert (pinned.reference, pinned.revision) == (text, COMMIT)
+    assert (tmp_path / "pinned").read_bytes() == (tmp_path / "out").read_bytes()
+    with pytest.raises(ModelNotFound, match="nowhere"):
+        build(replace(request, path=tmp_path / "none", revision="nowhere"), QUIET)
 
 
 def test_a_damaged_part_in_the_cache_is_found_when_building(

@@ -10,6 +10,8 @@ import time
 import psutil
 import pytest
 
+from mkllm.runtime.artifact.manifest import Message
+
 
 def test_the_answer_goes_to_standard_output(engine_artifact, run):
     done = run(engine_artifact, "-p", "hello there", "--temp", "0", "-n", "8")
@@ -42,6 +44,18 @@ def test_system_prompts(fake_artifact, build_fake, run, tmp_path):
     made = build_fake(tmp_path / "made", defaults={"system_prompt": "be brief"})
     assert run(made, "-p", "hi").stdout == "hi [system: be brief]\n"
     assert run(made, "-p", "hi", "--system", "").stdout == "hi \n"
+
+
+def test_the_makers_messages_come_before_the_prompt(build_fake, run, tmp_path):
+    shown = (Message("user", "2+2?"), Message("assistant", "4"))
+    own = {"messages": shown, "chat_template": "{{x}}"}
+    made = build_fake(tmp_path / "made", defaults=own, model={"chat_template": None})
+    done = run(made, "-p", "what was before")
+    assert (done.stdout, done.stderr) == ("what was before [2+2?, 4]\n", "")
+    assert "example   user: 2+2?" in run(made, "info").stdout
+    lines = run(made, "inspect").stdout.splitlines()
+    assert "chat template     the maker's" in lines and "example           assistant: 4" in lines
+    assert run(made, "chat", stdin="one\nbefore\n").stdout.splitlines()[-1] == "before [2+2?, 4, one, one ]"
 
 
 def test_thoughts_are_not_part_of_the_answer(fake_artifact, run):

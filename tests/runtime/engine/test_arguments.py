@@ -49,6 +49,13 @@ def test_the_user_comes_after_the_maker(manifest):
     assert words[-2:] == ("--metrics", "--slots")
 
 
+def test_the_makers_chat_template_gives_way_to_the_users(manifest):
+    words = arguments(with_defaults(manifest, chat_template="{{ x }}"), EngineOptions(extra=("--jinja",)), FIT, FOUR)
+    assert after(words, "--chat-template") == "{{ x }}" and words[-1] == "--jinja"
+    assert words.index("--chat-template") < words.index("--jinja")  # the engine takes the last one
+    assert "--chat-template" not in arguments(manifest, EngineOptions(), FIT, FOUR)
+
+
 def test_the_user_s_threads_come_after_the_maker_s(manifest):
     made = with_defaults(manifest, engine_args=("--threads", "8"))
     words = arguments(made, EngineOptions(threads=2, threads_batch=3), FIT, FOUR)

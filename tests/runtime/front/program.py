@@ -1,6 +1,7 @@
 """A program that serves the echo engine through the front, as the artifact's command line would; run by the tests.
 
-Its argument is a JSON object: `front` (changes to FrontSettings), `engine` (options of the echo engine), `prompt`.
+Its argument is a JSON object: `front` (changes to FrontSettings), `engine` (options of the echo engine), `prompt` and
+`messages` of the maker.
 """
 
 import gzip
@@ -42,7 +43,7 @@ class Placer:
         return Placed(Path(sys.executable), (Path(f"lib{choice.name}.so"),))
 
 
-def artifact(prompt: str | None) -> Artifact:
+def artifact(prompt: str | None, messages: list[dict[str, str]]) -> Artifact:
     """What the front reads of an artifact: the manifest, and the files of a small page."""
     script = gzip.compress(b"console.log('page')" * 100, mtime=0)
     files = {
@@ -69,7 +70,7 @@ def artifact(prompt: str | None) -> Artifact:
             "Echo",
             m.Memory(64, 64, 0, 0, 0, False, 0, 0, 0),
         ),
-        defaults=m.Defaults(system_prompt=prompt),
+        defaults=m.Defaults(system_prompt=prompt, messages=tuple(m.Message(**message) for message in messages)),
         engine=m.Engine("native/mkllm-engine", ()),
         backends=(),
         members=members,
@@ -101,7 +102,8 @@ def main(told: dict[str, Any]) -> int:
         from mkllm.runtime.front.serve import serve
 
         settings = FrontSettings(**{**FRONT, **told.get("front", {})})
-        return serve(Launch(artifact(told.get("prompt")), settings, engine, Ranking(choices, ()), "echo", 4096))
+        made = artifact(told.get("prompt"), told.get("messages", []))
+        return serve(Launch(made, settings, engine, Ranking(choices, ()), "echo", 4096))
     except RuntimeFailure as failure:
         print(failure, file=sys.stderr)
         return failure.exit_code

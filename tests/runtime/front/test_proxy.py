@@ -233,6 +233,18 @@ def test_the_makers_system_prompt(start: Any) -> None:
         assert front.ask("/v1/chat/completions", "POST", b"no json").json["body"] == "no json"
 
 
+def test_the_makers_messages_are_for_the_page_too(start: Any) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "hello"}]})
+    shown = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+    with start(prompt="Be brief.", messages=shown) as front:
+        from_page = {"Origin": f"http://localhost:{front.port}", "Host": f"localhost:{front.port}"}
+        own = json.loads(body)["messages"]
+        arrived = json.loads(front.ask("/v1/chat/completions", "POST", body).json["body"])["messages"]
+        assert arrived == [{"role": "system", "content": "Be brief."}, *shown, *own]
+        arrived = json.loads(front.ask("/v1/chat/completions", "POST", body, **from_page).json["body"])["messages"]
+        assert arrived == [*shown, *own]
+
+
 def test_fifty_at_once(front: Any) -> None:
     connections = [ask_raw(front, "/generate?pieces=3&seconds=0.1") for _ in range(50)]
     try:
