@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "entry.h"
+#include "archive.h"
 #include "zlib.h"
 
 enum { COOKIE = 88, ENTRY = 18, BLOCK = 128 << 10 };

@@ -4,11 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "entry.h"
+#include "archive.h"
 #include "zlib.h"
 
 enum { COMMENT = 128, END = 22, LOCATOR = 20, END64 = 56, TAIL = END64 + LOCATOR + END + COMMENT };
 enum { CENTRAL = 46, MOST_DIRECTORY = 64 << 20, UNPACKED = 4 };
+
+#ifdef _WIN32
+static const char variant[] = "native/ggml-cpu-";
+#else
+static const char variant[] = "native/libggml-cpu-";
+#endif
 
 static uint32_t le32(const unsigned char *p)
 {
@@ -97,7 +103,7 @@ static uint64_t unpacked_size(const unsigned char *name, size_t length, uint64_t
 /* Every module but the CPU variants, of which the runtime takes one. */
 static uint64_t native_size(const unsigned char *directory, size_t length)
 {
-    static const char native[] = "native/", variant[] = "native/libggml-cpu-";
+    static const char native[] = "native/";
     uint64_t sum = 0, largest = 0;
     while (length >= CENTRAL && le32(directory) == 0x02014b50) {
         size_t name = le16(directory + 28), extra = le16(directory + 30);
