@@ -70,19 +70,20 @@ def _build(target: Target, sdist: Path, zig: Path, work: Path, out: Path, report
     report.step("compiling the bootloader")
     source = work / "source"
     unpack(sdist, source)
-    compiler = [str(zig), "cc", "-target", target.zig, *_prefix_maps(zig, source)]
-    objects = _compile(compiler, list(_units(target, source / "bootloader")), work / "objects", report)
+    compiler = [str(zig), "cc", "-target", target.zig, *prefix_maps(zig, source)]
+    objects = compile_units(compiler, list(_units(target, source / "bootloader")), work / "objects", report)
     program = out / "bootloader"
     run([*compiler, *objects, *LINK, "-o", program], env=toolchain.environment(), log=report.log)
     promise.require(target, program)
     hide_interpreter(program)
     if program.stat().st_size > MOST_BYTES:
         raise ToolFailed(f"the bootloader has {program.stat().st_size} bytes, above {MOST_BYTES}: was it not stripped?")
-    _write_licenses(source, out / "licenses")
+    write_licenses(source, out / "licenses")
 
 
-def _prefix_maps(zig: Path, source: Path) -> list[str]:
-    folders = {zig.parent: "zig", source: "pyinstaller", ENTRY: "entry"}
+def prefix_maps(zig: Path, source: Path) -> list[str]:
+    """Flags by which what is compiled names no folder of this machine."""
+    folders = {zig.parent: "zig", source: "pyinstaller", HERE: "kit"}
     return [f"-ffile-prefix-map={folder}={name}" for folder, name in folders.items()]
 
 
@@ -90,10 +91,10 @@ def _units(target: Target, loader: Path) -> Iterator[Unit]:
     include = (f"-I{loader / 'src'}", f"-I{loader / 'zlib'}")
     for source in sorted(ENTRY.glob("*.c")):
         flags = _start_flags(target) if source.name == START else (*HARDENED, *include)
-        yield Unit(source, (*flags, *STRICT))
+        yield Unit(source, (*FLAGS, *flags, *STRICT))
     for source in sorted([*loader.glob("src/*.c"), *loader.glob("zlib/*.c")]):
         if source.name != "main.c" and not any(system in source.name for system in OTHER_SYSTEMS):
-            yield Unit(source, (*REDIRECTED.get(source.name, HARDENED), *include))
+            yield Unit(source, (*FLAGS, *REDIRECTED.get(source.name, HARDENED), *include))
 
 
 def _start_flags(target: Target) -> tuple[str, ...]:
@@ -112,13 +113,14 @@ def hide_interpreter(program: Path) -> None:
     program.write_bytes(data)
 
 
-def _compile(compiler: Sequence[str], units: list[Unit], folder: Path, report: Report) -> list[Path]:
+def compile_units(compiler: Sequence[str], units: list[Unit], folder: Path, report: Report) -> list[Path]:
+    """The units' objects, in `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     objects = [folder / f"{unit.source.parent.name}-{unit.source.stem}.o" for unit in units]
 
     def compile_one(unit: Unit, target: Path) -> None:
-        args: list[str | Path] = [*compiler, *FLAGS, *unit.flags, "-c", unit.source, "-o", target]
+        args: list[str | Path] = [*compiler, *unit.flags, "-c", unit.source, "-o", target]
         run(args, env=toolchain.environment(), log=report.log)
 
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -127,7 +129,8 @@ def _compile(compiler: Sequence[str], units: list[Unit], folder: Path, report: R
     return objects
 
 
-def _write_licenses(source: Path, folder: Path) -> None:
+def write_licenses(source: Path, folder: Path) -> None:
+    """Those of what is compiled in."""
     folder.mkdir()
     shutil.copyfile(source / "COPYING.txt", folder / "pyinstaller.txt")
     shutil.copyfile(source / "bootloader" / "zlib" / "LICENSE", folder / "zlib.txt")

@@ -1,50 +1,73 @@
-"""The bootloader part for Windows: PyInstaller's own, as its wheel for Windows holds it (spec/kit.md).
+"""The bootloader part for Windows: PyInstaller's loader with an entry of our own before it, compiled by zig
+(spec/launch.md, 7).
 
+Nothing of PyInstaller's source is changed: its main.c is left out, and its pyi_main is not called: what that finds out
+of the environment, bootloader_windows/loader.c tells the loader. The reading of the file is shared with Linux's entry.
 What an artifact shows of itself, its icon and its version, is put into it when the artifact is built.
 """
 
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mkllm.builder.errors import ToolFailed
-from mkllm.builder.kit import promise
+from mkllm.builder.kit import bootloader, promise, toolchain
+from mkllm.builder.kit.bootloader import Unit
 from mkllm.builder.kit.part import Part, Report, digest
-from mkllm.builder.kit.pins import pins, sdist
-from mkllm.builder.kit.pip import pip, requirement
-from mkllm.builder.kit.runtime_pkg import for_python
+from mkllm.builder.kit.sdist import sha256, unpack
 from mkllm.builder.kit.target import TARGETS
+from mkllm.builder.process import run
 
 HERE = Path(__file__).parent
+ENTRY = HERE / "bootloader_windows"
+SHARED = tuple(bootloader.ENTRY / name for name in ("archive.c", "archive.h", "record.c"))
 TARGET = TARGETS["windows-x86_64"]
-NAME = "pyinstaller"
-PROGRAM = "PyInstaller/bootloader/Windows-64bit-intel/run.exe"
-SECONDS = 5.0
+MOST_BYTES = 200_000
+SECONDS = 30.0
+OTHER_SYSTEMS = ("posix", "x11", "apple")
+
+DEFINES = ("NDEBUG", "PYI_ARCH=64", "WIN32", "HAVE_WCSDUP=1", "UNICODE", "_UNICODE")
+FLAGS = ("-O2", "-ffunction-sections", "-fdata-sections", *(f"-D{name}" for name in DEFINES))
+STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror")
+STACK_BYTES = 2_000_000  # as Python's own program has
+# Without -O2 zig has the linker write into the file when it was made.
+LINK = ("-O2", "-s", "-municode", "-Wl,--gc-sections", f"-Wl,--stack,{STACK_BYTES}", "-luser32", "-ladvapi32")
 
 
-def part() -> Part:
-    """The part out of PyInstaller's pinned wheel for Windows."""
-    version, hashes = sdist(NAME).version, pins()["wheels"][NAME]
+def part(sdist: Path) -> Part:
+    """The part out of PyInstaller's sdist. Raises MissingTool without zig."""
+    zig = toolchain.find_zig()
 
     def build(work: Path, out: Path, report: Report) -> None:
-        report.step("fetching the bootloader for Windows")
-        words: list[str | Path] = ["download", "--quiet", "--only-binary", ":all:", *for_python(TARGET.platforms)]
-        pip([*words, "--dest", work], [requirement(NAME, version, hashes)], report.log)
-        take(next(work.glob(f"{NAME}-{version}-*.whl")), out)
+        _build(sdist, zig, work, out, report)
 
-    inputs = {"version": version, "wheels": " ".join(hashes), "recipe": digest([HERE / "bootloader_windows.py"], HERE)}
+    recipe = (HERE / "bootloader.py", Path(__file__), *SHARED, *ENTRY.iterdir())
+    inputs = {
+        "sdist": sha256(sdist),
+        "target": repr(TARGET),
+        "recipe": digest(recipe, HERE),
+        "zig": run([zig, "version"]).strip(),
+    }
     return Part("bootloader", inputs, build, SECONDS, TARGET.name)
 
 
-def take(wheel: Path, out: Path) -> None:
-    """The program and its licence out of the wheel. Raises ToolFailed when they are not there."""
-    with zipfile.ZipFile(wheel) as archive:
-        texts = [name for name in archive.namelist() if name.endswith("/COPYING.txt")]
-        if PROGRAM not in archive.namelist() or not texts:
-            raise ToolFailed(
-                f"{wheel.name!r} holds no {PROGRAM!r} with its licence: pin another version of PyInstaller"
-            )
-        program = out / "bootloader"
-        program.write_bytes(archive.read(PROGRAM))
-        (out / "licenses").mkdir()
-        (out / "licenses" / "pyinstaller.txt").write_bytes(archive.read(texts[0]))
+def _build(sdist: Path, zig: Path, work: Path, out: Path, report: Report) -> None:
+    report.step("compiling the bootloader for Windows")
+    source = work / "source"
+    unpack(sdist, source)
+    compiler = [str(zig), "cc", "-target", TARGET.zig, *bootloader.prefix_maps(zig, source)]
+    objects = bootloader.compile_units(compiler, list(_units(source / "bootloader")), work / "objects", report)
+    program = out / "bootloader"
+    run([*compiler, *objects, *LINK, "-o", program], env=toolchain.environment(), log=report.log)
     promise.require(TARGET, program)
+    if program.stat().st_size > MOST_BYTES:
+        raise ToolFailed(f"the bootloader has {program.stat().st_size} bytes, above {MOST_BYTES}: was it not stripped?")
+    bootloader.write_licenses(source, out / "licenses")
+
+
+def _units(loader: Path) -> Iterator[Unit]:
+    include = (f"-I{loader / 'src'}", f"-I{loader / 'zlib'}")
+    for source in sorted([*ENTRY.glob("*.c"), *(path for path in SHARED if path.suffix == ".c")]):
+        yield Unit(source, (*FLAGS, *include, *STRICT))
+    for source in sorted([*loader.glob("src/*.c"), *loader.glob("zlib/*.c")]):
+        if source.name != "main.c" and not any(system in source.name for system in OTHER_SYSTEMS):
+            yield Unit(source, (*FLAGS, *include))

@@ -98,7 +98,7 @@ def _frozen(target: Target, installer: Path, python_source: Path | None) -> tupl
     if target.windows:
         compiler = python.part(targets.builder(), python_source)
         runtime = runtime_windows.part(python_windows.part(), compiler)
-        return bootloader_windows.part(), runtime
+        return bootloader_windows.part(installer), runtime
     if target.macos:
         return bootloader_macos.part(), runtime_macos.part(target)
     return bootloader.part(target, installer), runtime_pkg.part(target, python.part(target, python_source))

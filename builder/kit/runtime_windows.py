@@ -42,14 +42,12 @@ PACKAGES_LEFT_OUT = frozenset(
 )
 METADATA = ("attrs", "click", "prompt_toolkit")  # of which the version is asked for
 
-# The program's first lines. PyInstaller's variables must not reach the programs that are started from here.
+# The program's first lines.
 START = """
 import os
 import sys
 
 sys.executable = os.environ.pop("MKLLM_FILE", sys.executable)
-for name in ("_PYI_ARCHIVE_FILE", "_PYI_APPLICATION_HOME_DIR", "_PYI_PARENT_PROCESS_LEVEL"):
-    os.environ.pop(name, None)
 
 from mkllm.runtime.cli import main
 
@@ -160,7 +158,6 @@ def _compile(compiler: Path, interpreter: Path, packages: Path, folder: Path, re
 def _entries(interpreter: Path, packages: Path, compiled: Path) -> Iterator[Entry]:
     """In the order that the entry and the loader want: options, the bootstrap, files, modules."""
     yield Entry("X utf8", OPTION, b"")
-    yield Entry("pyi-contents-directory _internal", OPTION, b"")
     for name in ("struct", *BOOTSTRAP):
         yield Entry(name, BOOT, (compiled / f"{name}.code").read_bytes())
     for name in (BOOT_SCRIPT, START_SCRIPT):

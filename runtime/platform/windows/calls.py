@@ -3,7 +3,7 @@
 import ctypes
 import sys
 from ctypes import POINTER, Structure, byref, c_int, c_ulong, c_ulonglong, c_void_p, sizeof
-from ctypes.wintypes import BOOL, DWORD, HANDLE, LPCWSTR, LPDWORD, LPVOID, LPWSTR
+from ctypes.wintypes import BOOL, DWORD, HANDLE, LPCWSTR, LPDWORD, LPVOID
 from typing import Any
 
 assert sys.platform == "win32"
@@ -43,14 +43,11 @@ UnlockFileEx = _declared("UnlockFileEx", BOOL, HANDLE, DWORD, DWORD, DWORD, POIN
 CreateFile = _declared("CreateFileW", HANDLE, LPCWSTR, DWORD, DWORD, LPVOID, DWORD, DWORD, HANDLE)
 CloseHandle = _declared("CloseHandle", BOOL, HANDLE)
 OpenProcess = _declared("OpenProcess", HANDLE, DWORD, BOOL, DWORD)
-WaitForSingleObject = _declared("WaitForSingleObject", DWORD, HANDLE, DWORD)
-QueryFullProcessImageName = _declared("QueryFullProcessImageNameW", BOOL, HANDLE, DWORD, LPWSTR, LPDWORD)
 GetStdHandle = _declared("GetStdHandle", HANDLE, DWORD)
 GetConsoleMode = _declared("GetConsoleMode", BOOL, HANDLE, LPDWORD)
 SetConsoleMode = _declared("SetConsoleMode", BOOL, HANDLE, DWORD)
 GetConsoleProcessList = _declared("GetConsoleProcessList", DWORD, LPDWORD, DWORD)
 SetConsoleCtrlHandler = _declared("SetConsoleCtrlHandler", BOOL, c_void_p, BOOL)
-SetDllDirectory = _declared("SetDllDirectoryW", BOOL, LPCWSTR)
 PeekNamedPipe = _declared("PeekNamedPipe", BOOL, HANDLE, LPVOID, DWORD, LPDWORD, LPDWORD, LPDWORD)
 CreateJobObject = _declared("CreateJobObjectW", HANDLE, LPVOID, LPCWSTR)
 SetInformationJobObject = _declared("SetInformationJobObject", BOOL, HANDLE, c_int, LPVOID, DWORD)

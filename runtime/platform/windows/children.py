@@ -14,7 +14,6 @@ assert sys.platform == "win32"
 
 import msvcrt
 
-from mkllm.runtime.platform.windows import calls
 from mkllm.runtime.platform.windows.job import add_to_job
 
 SEPARATOR = "|"  # between the files of MKLLM_BACKENDS: the one that cannot be in a file's name
@@ -56,8 +55,6 @@ def start(
     """Start a program in this process's job. It inherits these descriptors and its standard `streams`."""
     handles = [number(descriptor) for descriptor in descriptors]
     startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": handles} if handles else {})
-    # This process's search for libraries would be theirs too.
-    calls.SetDllDirectory(None)
     with _inheriting:
         for handle in handles:
             os.set_handle_inheritable(handle, True)

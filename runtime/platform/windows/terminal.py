@@ -15,7 +15,6 @@ import msvcrt
 
 from mkllm.runtime.platform.windows import calls
 from mkllm.runtime.platform.windows.children import LONGEST_WAIT
-from mkllm.runtime.platform.windows.own import own_pids
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
 READER_GONE = frozenset({errno.EPIPE, errno.EINVAL})  # the C library knows no better word for ERROR_NO_DATA
@@ -25,7 +24,6 @@ BREAK = 1  # CTRL_BREAK_EVENT
 CLOSED = (2, 5, 6)  # CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT
 LAST_SECONDS = 10.0  # Windows itself waits for five
 QUIET = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
-MOST_PROCESSES = 64
 PEEK_SECONDS = 0.05
 
 
@@ -66,7 +64,8 @@ def escapes(stream: IO[str]) -> bool:
 
 def hold_open(code: int) -> None:
     """After a failure, keep the window open that would close with this program: it was started by a double click."""
-    if code in QUIET or not (sys.stdin.isatty() and sys.stderr.isatty()) or not _is_alone():
+    streams = (sys.stdin, sys.stderr)  # None where there is no console
+    if code in QUIET or not all(stream and stream.isatty() for stream in streams) or not _is_alone():
         return
     print("Press any key to close this window.", file=sys.stderr, flush=True)
     msvcrt.getwch()
@@ -74,9 +73,8 @@ def hold_open(code: int) -> None:
 
 def _is_alone() -> bool:
     """Whether nobody but this program uses the console."""
-    pids = (ctypes.c_ulong * MOST_PROCESSES)()
-    count = calls.GetConsoleProcessList(pids, MOST_PROCESSES)
-    return 0 < count <= MOST_PROCESSES and set(pids[:count]) <= set(own_pids())
+    pid = ctypes.c_ulong()
+    return bool(calls.GetConsoleProcessList(ctypes.byref(pid), 1) == 1)
 
 
 def has_input(source: IO[bytes], seconds: float) -> bool:

@@ -16,9 +16,8 @@ import traceback
 from pathlib import Path
 
 from mkllm.runtime.artifact.draft import draft
-from mkllm.runtime.errors import NoPlace
 from mkllm.runtime.platform import channel, children, files, own
-from mkllm.runtime.platform.windows import machine, places, processor, terminal
+from mkllm.runtime.platform.windows import machine, processor, terminal
 from mkllm.runtime.signals import Terminated, raise_on_termination
 
 LONG = "a folder with a long name " * 4
@@ -251,36 +250,6 @@ def check_whose_the_console_is(folder):
 def check_escapes_are_for_consoles(folder):
     with open(folder / "file", "w") as file:
         return terminal.escapes(file)
-
-
-def check_places(folder):
-    for name in ("LOCALAPPDATA", "TEMP", "TMP"):
-        os.environ[name] = str(folder / name)
-    os.environ["MKLLM_RUNTIME_DIR"] = str(folder / "chosen")
-    chosen = places.native_home("0123456789abcdef")
-    os.environ["MKLLM_RUNTIME_DIR"] = str(folder / ("x" * 200))
-    local = places.native_home("0123456789abcdef")
-    (folder / "LOCALAPPDATA").rename(folder / "gone")
-    (folder / "LOCALAPPDATA").touch()
-    (folder / "TEMP" / f"mkllm-{0x7FFFFFF0}-0123456789ab").mkdir(parents=True)
-    (folder / "TEMP" / f"mkllm-{os.getpid()}-0123456789ab").mkdir()
-    temporary = places.native_home("0123456789abcdef")
-    swept = sorted(path.name.split("-")[1] == str(os.getpid()) for path in (folder / "TEMP").iterdir())
-    (folder / "TEMP").rename(folder / "gone too")
-    (folder / "TEMP").touch()
-    sys.executable = str(folder / "TEMP" / "demo.exe")
-    try:
-        places.native_home("0123456789abcdef")
-        failure = None
-    except NoPlace as error:
-        failure = f"{error.exit_code} {error}".replace(str(folder), "F")
-    return [
-        str(chosen[0].relative_to(folder)),
-        str(local[0].relative_to(folder)),
-        [temporary[0].parent.name, swept],
-        [chosen[1], local[1], temporary[1]],
-        failure,
-    ]
 
 
 def check_the_machine(folder):

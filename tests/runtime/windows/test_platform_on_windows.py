@@ -49,16 +49,5 @@ def test_platform(results, name):
     assert results[f"check_{name}"] == EXPECTED[name]
 
 
-def test_places_for_the_engine(results):
-    chosen, local, temporary, kept, failure = results["check_places"]
-    assert chosen == "chosen\\_MEI0123456789abcd"
-    assert temporary == ["TEMP", [True, True]]  # its own, and that of a process that lives
-    assert local == "LOCALAPPDATA\\mkllm\\runtime\\_MEI0123456789abcd" and kept == [True, True, False]
-    assert failure.startswith("71 no folder can hold the engine (")
-    assert "its name is longer than 180 letters" in failure and failure.endswith(
-        "set MKLLM_RUNTIME_DIR to one that can be written"
-    )
-
-
 def test_all_checks_are_compared(results):
-    assert {name.removeprefix("check_") for name in results} == {*EXPECTED, "places"}
+    assert {name.removeprefix("check_") for name in results} == set(EXPECTED)
