@@ -12,6 +12,15 @@ nox.options.error_on_missing_interpreters = True
 TESTS = ["pytest>=8", "pytest-asyncio>=0.24", "hypothesis>=6", "pefile>=2023.2.7", "lief>=0.16", "pyyaml>=6"]
 # The official clients and a browser driver; the browser itself is the machine's.
 CLIENTS = ["openai>=1.50", "anthropic>=0.40", "playwright>=1.45"]
+# Clients of the field: they take minutes to install, so they have a session of their own.
+FIELD = [
+    "gradio>=6.31",
+    "langchain-openai>=1.7",
+    "llama-index-embeddings-openai-like>=0.4",
+    "llama-index-llms-openai-like>=0.8",
+]
+# What the harness's scores of an artifact are compared with: the same GGUF in transformers.
+REFERENCE = ["accelerate>=1.15", "gguf>=0.19", "torch>=2.5,<3", "transformers>=5.23"]
 # What the demo model is made and measured with.
 DEMO = ["tokenizers>=0.20", "gguf>=0.10", "jinja2>=3.1"]
 # Of kits for other systems, with MKLLM_TEST_FEW_VARIANTS=1, only two CPU variants are compiled.
@@ -86,8 +95,26 @@ def end_to_end(session: nox.Session) -> None:
     other systems in roots of their own, and the Vulkan backend, which its test builds where there is what it takes."""
     install(session, *TESTS, *CLIENTS)
     session.run("mkllm", "kit", "build", env=CACHE)
-    others = [f"--ignore=tests/end_to_end/test_{name}.py" for name in ("aarch64", "windows")]
+    own = ("clients", "evaluation", "test_aarch64.py", "test_windows.py")
+    others = [f"--ignore=tests/end_to_end/{name}" for name in own]
     session.run("pytest", "tests/end_to_end", *others, *session.posargs, env=CACHE)
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Clients of the field against a built artifact: LangChain, LlamaIndex, a chat of Gradio's."""
+    install(session, *TESTS, *FIELD)
+    session.run("mkllm", "kit", "build", env=CACHE)
+    # Warnings of theirs are not this project's.
+    session.run("pytest", "-o", "filterwarnings=default", "tests/end_to_end/clients", *session.posargs, env=CACHE)
+
+
+@nox.session
+def evaluation(session: nox.Session) -> None:
+    """`mkllm eval --tasks` on built artifacts, its scores compared with those of the same model in transformers."""
+    session.install(".[kit,runtime,eval]", *TESTS, *REFERENCE)
+    session.run("mkllm", "kit", "build", env=CACHE)
+    session.run("pytest", "-o", "filterwarnings=default", "tests/end_to_end/evaluation", *session.posargs, env=CACHE)
 
 
 @nox.session

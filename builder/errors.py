@@ -95,3 +95,15 @@ class NoSource(ToolFailed):
     """The source of something that is to be compiled cannot be fetched."""
 
     exit_code = 23
+
+
+class TaskFailed(BuilderFailure):
+    """A task of an evaluation that there is none of, that is not to be read, or that fails."""
+
+    exit_code = 28
+
+
+class NoAnswer(BuilderFailure):
+    """An artifact that is to be evaluated cannot be reached, ends, or refuses what it is asked."""
+
+    exit_code = 29

@@ -1,4 +1,5 @@
-"""What the user sees of work that counts bytes: a bar with rate and time left on a terminal, plain lines elsewhere."""
+"""What the user sees of work that counts bytes, or steps: a bar with rate and time left on a terminal, plain lines
+elsewhere."""
 
 import contextlib
 import sys
@@ -11,6 +12,7 @@ from mkllm.runtime.artifact.shown import shown
 PLAIN_INTERVAL = 5.0  # seconds between lines where there is no terminal
 
 Advance = Callable[[int], None]
+Form = Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -25,22 +27,26 @@ class Output:
             print(text, file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
-    def task(self, title: str, total: int, done: int = 0) -> Iterator[Advance]:
-        """Show work of `total` bytes, of which `done` are done; the function given is told how many more are."""
+    def task(self, title: str, total: int, done: int = 0, form: Form | None = None) -> Iterator[Advance]:
+        """Show work of `total` bytes, of which `done` are done; the function given is told how many more are.
+
+        `form` writes numbers of them (`size`, or `plain` for what is no bytes).
+        """
         title = shown(title)
         if self.quiet:
             yield lambda count: None
         elif sys.stderr.isatty():
-            with _bar(title, total, done) as advance:
+            with _bar(title, total, done, form or size) as advance:
                 yield advance
         else:
-            yield Lines(title, total, done).advance
+            yield Lines(title, total, done, form or size).advance
 
 
 class Lines:
     """Prints now and then how far the work is; nothing about work that takes less than PLAIN_INTERVAL."""
 
-    def __init__(self, title: str, total: int, done: int) -> None:
+    def __init__(self, title: str, total: int, done: int, form: Form) -> None:
+        self._form = form
         self._title, self._total, self._first, self._done = title, total, done, done
         self._begun = self._said = time.monotonic()
 
@@ -50,21 +56,24 @@ class Lines:
         now = time.monotonic()
         if now - self._said >= PLAIN_INTERVAL:
             self._said = now
-            rate = max(1.0, (self._done - self._first) / (now - self._begun))
+            rate = max(0.001, (self._done - self._first) / (now - self._begun))
             left = max(0, self._total - self._done) / rate
             share = self._done / self._total if self._total else 1.0
-            line = f"{self._title}: {share:.0%} of {size(self._total)}, {size(rate)}/s, {left:.0f} s left"
+            line = f"{self._title}: {share:.0%} of {self._form(self._total)}, {self._form(rate)}/s, {left:.0f} s left"
             print(line, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
+def _bar(title: str, total: int, done: int, form: Form) -> Iterator[Advance]:
+    from rich import progress as shown_by
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    title_column = TextColumn("{task.description}", markup=False)
-    columns = (title_column, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    title_column = shown_by.TextColumn("{task.description}", markup=False)
+    counts: tuple[shown_by.ProgressColumn, ...] = (shown_by.MofNCompleteColumn(),)
+    if form is size:
+        counts = (shown_by.DownloadColumn(), shown_by.TransferSpeedColumn())
+    columns = (title_column, shown_by.BarColumn(), *counts, shown_by.TimeRemainingColumn())
+    with shown_by.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total, completed=done)
         yield lambda count: progress.update(task, advance=count)
 
@@ -76,3 +85,8 @@ def size(count: float) -> str:
             break
         count /= 1000
     return f"{count:.0f} B" if unit == "B" else f"{count:.2f} {unit}"
+
+
+def plain(count: float) -> str:
+    """A number for people."""
+    return f"{count:.1f}".removesuffix(".0")

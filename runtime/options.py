@@ -217,6 +217,13 @@ serving = _table(
         ),
         (("--metrics",), {"is_flag": True, "help": "Offer /metrics."}),
         (("--embeddings", "--embedding"), {"is_flag": True, "help": "Serve embeddings only."}),
+        (
+            ("--pooling",),
+            {
+                "type": click.Choice(("mean", "cls", "last", "rank", "none")),
+                "help": "How a text's tokens become one embedding; chat models need to be told.",
+            },
+        ),
         (("--reranking", "--rerank"), {"is_flag": True, "help": "Serve reranking only."}),
         (
             ("--timeout", "-to"),
@@ -245,6 +252,7 @@ PLAIN = (
     "chat_template_file",
     "reasoning_budget",
     "timeout",
+    "pooling",
 )
 FLAGS = ("metrics", "embeddings", "reranking")
 SAMPLING = (

@@ -1,4 +1,4 @@
-"""`mkllm eval MODEL`: what each version of a model costs in quality."""
+"""`mkllm eval MODEL`: how well a model predicts a text, what its smaller versions cost, or what it scores in tasks."""
 
 import csv
 import io
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from mkllm.builder.quant.types import QuantType
 
 FEWEST, MOST = 128, 1 << 20
+PIECE = 512
+OF_TEXT = ("others", "quant", "imatrix", "chunks", "plot")
+OF_TASKS = ("include_path", "num_fewshot", "limit", "apply_chat_template", "api_key")
 
 
 @click.command("eval")
 @click.argument("model")
 @click.argument("others", nargs=-1, metavar="[OTHER]...")
-@click.option(
-    "--text", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The text that is predicted."
-)
+@click.option("--text", type=click.Path(path_type=Path), metavar="FILE", help="The text that is predicted.")
 @click.option("--quant", metavar="TYPES", help="Compare MODEL with these types of it: Q8_0,Q4_K_M,…")
 @click.option(
     "--imatrix",
@@ -35,46 +36,74 @@ FEWEST, MOST = 128, 1 << 20
 @click.option(
     "--ctx-size",
     type=click.IntRange(FEWEST, MOST),
-    default=512,
-    show_default=True,
     metavar="TOKENS",
-    help="Length of the pieces; of each, the later half is counted.",
+    help=f"Length of the pieces of a text; of each, the later half is counted (default: {PIECE}). With --tasks: the "
+    "context that MODEL is started with.",
 )
 @click.option("--chunks", type=click.IntRange(1), metavar="N", help="Read so many pieces only; default: all.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw size against quality, as SVG.")
+@click.option(
+    "--tasks",
+    metavar="NAMES",
+    help="Run these tasks of lm-evaluation-harness (pip install 'mkllm[eval]'): arc_easy,hellaswag,mmlu_*,…",
+)
+@click.option(
+    "--include-path",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Find tasks in the files of this folder too.",
+)
+@click.option("--num-fewshot", type=click.IntRange(0), metavar="N", help="Examples before each question of a task.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Ask only the first questions of each task.")
+@click.option("--apply-chat-template", is_flag=True, help="Ask in the chat template, as the chat page does.")
+@click.option("--api-key", envvar="MKLLM_API_KEY", metavar="KEY", help="The key that the artifact demands.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.option("--csv", "table", type=click.Path(path_type=Path), metavar="FILE", help="Write them as CSV too.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw size against quality, as SVG.")
 @offline_option
 @common_options
-def evaluate(
-    model: str,
-    others: tuple[str, ...],
-    text: Path,
-    quant: str | None,
-    imatrix: Path | None,
-    ctx_size: int,
-    chunks: int | None,
-    as_json: bool,
-    table: Path | None,
-    plot: Path | None,
-) -> None:
-    """Measure how well MODEL predicts a text, and how far smaller versions are from it.
+def evaluate(model: str, text: Path | None, tasks: str | None, **options: Any) -> None:
+    """Measure how well MODEL predicts a text, or what it scores in tasks.
 
-    The versions are types that it is quantized to (--quant), or OTHER models with the same vocabulary. Perplexity and
-    KL divergence are computed as in llama.cpp's own tables.
+    With --text: perplexity, and the KL divergence of smaller versions, which are types that it is quantized to
+    (--quant) or OTHER models with the same vocabulary; computed as in llama.cpp's own tables.
+
+    With --tasks: tasks of EleutherAI's lm-evaluation-harness, asked of a running artifact (MODEL is its address, such
+    as http://127.0.0.1:8080), of an artifact's file, or of a model. Their data is downloaded from the hub.
     """
-    types = _types(quant)
+    if bool(text) == bool(tasks):
+        raise click.UsageError("give either --text FILE, for perplexity, or --tasks NAMES, for scores")
+    _expect_only(options, OF_TASKS if text else OF_TEXT, "--tasks" if text else "--text")
+    if tasks:
+        from mkllm.builder.commands.tasks import evaluate_tasks
+
+        evaluate_tasks(model, tasks, options, output())
+    elif text:
+        _evaluate_text(model, text, options)
+
+
+def _expect_only(options: dict[str, Any], others: tuple[str, ...], owner: str) -> None:
+    for name in others:
+        source = click.get_current_context().get_parameter_source(name)
+        if options[name] and source is click.core.ParameterSource.COMMANDLINE:
+            shown_name = "OTHER" if name == "others" else "--" + name.replace("_", "-")
+            raise click.UsageError(f"{shown_name} belongs to {owner}: leave it out, or give that")
+
+
+def _evaluate_text(model: str, text: Path, options: dict[str, Any]) -> None:
+    others, imatrix, table, plot = (options[name] for name in ("others", "imatrix", "table", "plot"))
+    types = _types(options["quant"])
     if imatrix and not types:
         raise click.UsageError("--imatrix is for quantizing: give --quant too")
     if plot and not types and not others:
         raise click.UsageError("--plot draws versions of MODEL: give --quant, or other models to compare")
-    found = _evaluate(model, others, text, types, imatrix, ctx_size, chunks)
+    found = _evaluate(model, others, text, types, imatrix, options["ctx_size"] or PIECE, options["chunks"])
     _write(table, found, _csv)
     if plot:
         from mkllm.builder.quant.chart import chart
 
         _write(plot, found, chart)
-    if as_json:
+    if options["as_json"]:
         click.echo(json.dumps(_object(found), indent=2))
     else:
         _print(found)

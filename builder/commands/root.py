@@ -21,7 +21,10 @@ COMMANDS = {
     "doctor": ("mkllm.builder.commands.doctor:doctor", "Show what is fastest on this machine, and why."),
     "bench": ("mkllm.builder.commands.bench:bench", "Measure how fast a model runs on this machine."),
     "devices": ("mkllm.builder.commands.devices:devices_command", "List the devices that --for knows."),
-    "eval": ("mkllm.builder.commands.evaluate:evaluate", "Measure what each quantization of a model costs in quality."),
+    "eval": (
+        "mkllm.builder.commands.evaluate:evaluate",
+        "Measure a model: perplexity, cost of quantizing, scores in tasks.",
+    ),
     "inspect": ("mkllm.builder.commands.inspect:inspect", "Show what an artifact holds."),
     "verify": ("mkllm.builder.commands.verify:verify", "Compare every byte of an artifact with what was built."),
     "extract": ("mkllm.builder.commands.extract:extract", "Take the model, or another member, out of an artifact."),

@@ -19,7 +19,7 @@ def test_sizes_are_for_people() -> None:
 def test_lines_tell_rate_and_time_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    lines = Lines("writing x", 4_000_000, 1_000_000)
+    lines = Lines("writing x", 4_000_000, 1_000_000, size)
     for seconds in (1, 2, 5, 6, 12):
         now[0] = 100.0 + seconds
         lines.advance(200_000)

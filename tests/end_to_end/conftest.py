@@ -136,6 +136,13 @@ def demo_server(demo: Path, serve: Serve) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def embedding_server(demo: Path, serve: Serve) -> Iterator[Server]:
+    """One server of the demo artifact's embeddings, the mean of what the model makes of a text's tokens."""
+    with serve(demo, "--embeddings", "--pooling", "mean") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Compile:
     """`compile_c(source, name, *flags)`: what the kit's own compiler makes of a C file, for the oldest x86-64, or the
     oldest processor of another `system`."""

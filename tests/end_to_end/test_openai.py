@@ -1,6 +1,8 @@
-"""The official OpenAI client against a running artifact: chat, streaming, JSON schema, tools, models, errors."""
+"""The official OpenAI client against a running artifact: chat, streaming, JSON schema, tools, embeddings, models,
+errors."""
 
 import json
+import math
 from typing import Any
 
 import openai
@@ -60,6 +62,14 @@ def test_a_required_tool_is_called(client: openai.OpenAI) -> None:
     call = message.tool_calls[0]
     assert call.function.name == "get_temperature"
     assert json.loads(call.function.arguments)["unit"] in {"celsius", "kelvin"}
+
+
+def test_embeddings_tell_like_from_unlike(embedding_server: Any) -> None:
+    client = openai.OpenAI(base_url=f"{embedding_server.url}/v1", api_key="none", max_retries=0, timeout=60)
+    texts = ["What is mkllm?", "What is mkllm for?", "What is 7 times 8?"]
+    one, like, unlike = (row.embedding for row in client.embeddings.create(model="demo", input=texts).data)
+    assert len(one) == 128 and math.isclose(math.hypot(*one), 1.0, rel_tol=1e-4)
+    assert math.dist(one, like) < math.dist(one, unlike)
 
 
 def test_a_bad_request_is_an_error_of_the_clients_own_kind(client: openai.OpenAI) -> None:

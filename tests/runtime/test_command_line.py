@@ -60,6 +60,7 @@ def test_version(fake_artifact, run):
         (["--max-body", "none"], "'none' is no number of bytes: write it like 64M"),
         (["--max-body", "²"], "'²' is no number of bytes: write it like 64M"),
         (["--api-key-file", "/nowhere"], "the key file '/nowhere' cannot be read"),
+        (["--pooling", "sum"], "'sum' is not one of 'mean', 'cls', 'last', 'rank', 'none'"),
         (["--api-key", ""], "--api-key has an empty key in '': give a key, or leave --api-key out"),
         (["--api-key", "a,"], "--api-key has an empty key in 'a,'"),
     ],
