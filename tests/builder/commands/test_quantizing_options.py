@@ -53,7 +53,7 @@ def test_wrong_usage_of_build(refused: Refuse, words: list[str], sentence: str) 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "Missing option '--text'"),
+        ([], "give either --text FILE, for perplexity, or --tasks NAMES, for scores"),
         (["--text", "t.txt", "--quant", "Q4_0,Q9"], "Invalid value for --quant: 'Q9' is no type"),
         (["--text", "t.txt", "--imatrix", "t.txt"], "--imatrix is for quantizing: give --quant too"),
         (["--text", "t.txt", "--plot", "t.svg"], "--plot draws versions of MODEL: give --quant, or other models"),
