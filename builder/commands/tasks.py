@@ -22,6 +22,7 @@ FEWEST_DIGITS = 4
 def evaluate_tasks(model: str, names: str, options: Mapping[str, Any], output: Output) -> None:
     """Do what the command line asks; `options` are click's parameters by name. Raises a BuilderFailure."""
     from mkllm.builder.harness.launch import serving
+    from mkllm.builder.harness.server import is_address
     from mkllm.builder.harness.tasks import Wanted, choose, expect_harness, run
 
     words = tuple(name for word in names.split(",") if (name := word.strip()))
@@ -30,6 +31,8 @@ def evaluate_tasks(model: str, names: str, options: Mapping[str, Any], output: O
     wanted = Wanted(
         words, options["include_path"], options["num_fewshot"], options["limit"], options["apply_chat_template"]
     )
+    if options["ctx_size"] and is_address(model):
+        raise click.UsageError(f"--ctx-size is for what is started here, and {model!r} runs: start it with --ctx-size")
     expect_harness()
     output.note("reading the list of tasks")
     chosen = choose(wanted)

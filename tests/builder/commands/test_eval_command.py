@@ -22,12 +22,13 @@ from mkllm.builder.progress import Output
         (["--tasks", "arc_easy", "--quant", "Q8_0"], "--quant belongs to --text"),
         (["other", "--tasks", "arc_easy"], "OTHER belongs to --text"),
         (["--tasks", " , "], "' , ' names no task: write it like arc_easy,hellaswag"),
+        (["--tasks", "arc_easy", "--ctx-size", "512"], "--ctx-size is for what is started here, and 'http://"),
         (["--tasks", "arc_easy", "--limit", "0"], "0 is not in the range"),
     ],
 )
 def test_wrong_usage(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["eval", "demo", *words])
+        main(["eval", "http://127.0.0.1:9", *words])
     said = capsys.readouterr()
     assert end.value.code == 2 and sentence in said.err and said.err.count("\n") == 1
 
