@@ -95,7 +95,7 @@ def end_to_end(session: nox.Session) -> None:
     other systems in roots of their own, and the Vulkan backend, which its test builds where there is what it takes."""
     install(session, *TESTS, *CLIENTS)
     session.run("mkllm", "kit", "build", env=CACHE)
-    own = ("clients", "evaluation", "test_aarch64.py", "test_windows.py")
+    own = ("clients", "evaluation", "test_aarch64.py", "test_convert.py", "test_windows.py")
     others = [f"--ignore=tests/end_to_end/{name}" for name in own]
     session.run("pytest", "tests/end_to_end", *others, *session.posargs, env=CACHE)
 
@@ -115,6 +115,14 @@ def evaluation(session: nox.Session) -> None:
     session.install(".[kit,runtime,eval]", *TESTS, *REFERENCE)
     session.run("mkllm", "kit", "build", env=CACHE)
     session.run("pytest", "-o", "filterwarnings=default", "tests/end_to_end/evaluation", *session.posargs, env=CACHE)
+
+
+@nox.session
+def convert(session: nox.Session) -> None:
+    """llama.cpp's own converter in its environment (250 MB are downloaded once), compared with transformers."""
+    install(session, *TESTS)
+    session.run("mkllm", "kit", "build", env=CACHE)
+    session.run("pytest", "tests/end_to_end/test_convert.py", *session.posargs, env=CACHE)
 
 
 @nox.session

@@ -102,6 +102,10 @@ def _model(model: str, source: Source, folder: Path, output: Output) -> str:
     build = "mkllm-venv/bin/mkllm build"
     if model == DEMO:
         return f"{build} {DEMO} --offline"
+    if source.origin.file is None:  # it was converted, which the other machine need not do
+        (folder / MODELS).mkdir()
+        _copy(source.path, folder / MODELS / f"{source.name}.gguf", output)
+        return f"{build} {MODELS}/{source.name}.gguf --offline"
     if source.origin.source == "hf":
         _hub_copy(source, folder / MODELS, output)
         return f"HF_HUB_CACHE={MODELS} {build} {_pinned(source)} --offline --name {source.name}"

@@ -107,3 +107,33 @@ class NoAnswer(BuilderFailure):
     """An artifact that is to be evaluated cannot be reached, ends, or refuses what it is asked."""
 
     exit_code = 29
+
+
+class UnsupportedArchitecture(BuilderFailure):
+    """A checkpoint of an architecture, or in a form, that llama.cpp's converter does not know."""
+
+    exit_code = 50
+
+
+class MissingTokenizer(BuilderFailure):
+    """A checkpoint without the files of its tokenizer, or with one that the converter does not know."""
+
+    exit_code = 51
+
+
+class MissingPart(BuilderFailure):
+    """A checkpoint of which files, or tensors, are not there."""
+
+    exit_code = 52
+
+
+class DamagedCheckpoint(BuilderFailure):
+    """A file of a checkpoint that is truncated or not what its name says."""
+
+    exit_code = 53
+
+
+class UnsafePickle(BuilderFailure):
+    """PyTorch files that would run code when they are loaded."""
+
+    exit_code = 54

@@ -155,8 +155,9 @@ def build(
     """Make one executable file out of MODEL.
 
     MODEL is a short name (`mistral-7b`, `llama-3.1-8b:q5_k_m`; `mkllm models` lists them), a local .gguf file (of a
-    split one, any part) or a folder with one, hf:organisation/repository[:quantization or /file.gguf][@revision],
-    https://…/x.gguf[#sha256=…], or ollama:name[:tag]; or a recipe, a Modelfile, or a folder that holds one.
+    split one, any part), a folder with one or with safetensors, which are converted,
+    hf:organisation/repository[:quantization or /file.gguf][@revision], https://…/x.gguf[#sha256=…], or
+    ollama:name[:tag]; or a recipe, a Modelfile, or a folder that holds one.
     """
     from mkllm.builder import build as making
 

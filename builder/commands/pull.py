@@ -2,11 +2,16 @@
 
 import json
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from mkllm.builder.commands.common import common_options, offline_option, output
 from mkllm.builder.progress import size
+
+if TYPE_CHECKING:
+    from mkllm.builder.convert.checkpoint import Checkpoint
+    from mkllm.builder.model.reference import Place
 
 
 @click.command()
@@ -17,12 +22,17 @@ from mkllm.builder.progress import size
 def pull(model: str, as_json: bool) -> None:
     """Fetch MODEL into the cache that `mkllm build` takes it from, and check it.
 
-    MODEL is what `mkllm build` takes. What is on this machine already is not downloaded again.
+    MODEL is what `mkllm build` takes. What is on this machine already is not downloaded again. What is to be converted
+    is when it is built.
     """
     from mkllm.builder.model import promise
-    from mkllm.builder.model.reference import resolve
+    from mkllm.builder.model.reference import locate, read
 
-    source = resolve(model, output())
+    place = locate(model, output())
+    if place.checkpoint:
+        _tell_unconverted(model, place, place.checkpoint, as_json)
+        return
+    source = read(place, output())
     origin = source.origin
     if origin.sha256:
         promise.check({source.path: origin.sha256}, output())
@@ -47,3 +57,30 @@ def pull(model: str, as_json: bool) -> None:
         click.echo(f"{model}: {where}{size(source.weights.size)}, {source.model.quantization}, {checked}")
         for path in files:
             click.echo(os.path.abspath(path))
+
+
+def _tell_unconverted(model: str, place: "Place", found: "Checkpoint", as_json: bool) -> None:
+    """Check and tell the files of a model that is to be converted."""
+    from mkllm.builder.model import promise
+
+    origin = place.origin
+    promise.check(origin.promised, output())
+    files = [str(path) for _, path in sorted(found.files.items())]
+    if as_json:
+        facts = {
+            "reference": origin.reference,
+            "repository": origin.repository,
+            "revision": origin.revision,
+            "file": None,
+            "sha256": None,
+            "size": found.size,
+            "paths": files,
+            "licences": [str(path) for path in place.licences.values()],
+        }
+        click.echo(json.dumps(facts, indent=2))
+    elif not output().quiet:
+        where = f"{origin.repository}@{origin.revision}, " if origin.repository else ""
+        checked = "hashes as promised" if origin.promised else "nobody promised a hash"
+        click.echo(f"{model}: {where}{size(found.size)}, to be converted by `mkllm build`, {checked}")
+        for file in files:
+            click.echo(os.path.abspath(file))

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from mkllm.builder.convert.checkpoint import is_checkpoint
 from mkllm.builder.errors import ModelNotFound, UnusableModel
 from mkllm.builder.model.quant import models
 
@@ -12,8 +13,8 @@ FROM = re.compile(r"^\s*FROM\s+(?P<model>\S+)\s*$", re.IGNORECASE | re.MULTILINE
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
-def only_model(folder: Path) -> Path:
-    """The only GGUF model in a folder. Raises ModelNotFound, or UnusableModel for a model that must be converted."""
+def only_model(folder: Path) -> Path | None:
+    """The only GGUF model in a folder; None if it holds a model to be converted instead. Raises ModelNotFound."""
     names = [path.name for path in folder.iterdir() if path.is_file()]
     found = models(names)
     if len(found) == 1:
@@ -21,10 +22,12 @@ def only_model(folder: Path) -> Path:
     if found:
         listed = ", ".join(found[:LISTED]) + (", …" if len(found) > LISTED else "")
         raise ModelNotFound(f"{str(folder)!r} has {len(found)} GGUF files: name one ({listed})")
+    if is_checkpoint(names):
+        return None
     if any(name.endswith(WEIGHTS) for name in names):
-        raise UnusableModel(
-            f"{str(folder)!r} holds a model that is not converted, which this version does not do: run llama.cpp's "
-            f"`convert_hf_to_gguf.py {folder} --outfile model.gguf` and name that file, or a GGUF version on the hub"
+        raise ModelNotFound(
+            f"{str(folder)!r} holds weights, but neither model….safetensors nor pytorch_model….bin, which are "
+            "converted: name a folder as transformers saves it, or a .gguf file"
         )
     raise ModelNotFound(f"the folder {str(folder)!r} holds no model: name a .gguf file")
 

@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import constants, get_hf_file_metadata, get_session, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
+from mkllm.builder.convert.checkpoint import is_checkpoint
 from mkllm.builder.errors import BuilderFailure, HubFailure, ModelNotFound, WrongHash
 from mkllm.builder.model import hub_cache, licences, quant
 from mkllm.builder.model.download import Remote, attempt, check_space, download
@@ -26,6 +27,14 @@ from mkllm.builder.progress import Output
 TIMEOUT = 20.0  # seconds without a byte
 COMMIT_DIGITS = 40
 LISTED = 5
+
+
+class NoGguf(ModelNotFound):
+    """A repository without GGUF files; `names` are the files that it has."""
+
+    def __init__(self, text: str, names: list[str]) -> None:
+        super().__init__(text)
+        self.names = names
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Fetched:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """A file of a commit: on this machine, or still on the hub; `digest` is what the hub promises, if it is known."""
 
     reference: Reference
@@ -71,28 +80,28 @@ def fetch(reference: Reference, output: Output, sha256: str | None = None, deman
         check_whole(reference.text, whole.name)
     parts = part_names(whole.name)
     known = (demanded or sha256) if len(parts) == 1 else None
-    found: list[_Found] = []
+    found: list[Found] = []
     revision = reference.revision
     for part in parts:
         name = str(whole.with_name(part))
-        found.append(_find(Reference(reference.repository, name, revision), output, known))
+        found.append(find(Reference(reference.repository, name, revision), output, known))
         revision = found[-1].reference.revision
     if demanded:
         _expect(demanded, found[0])
     wanted = [part.remote for part in found if part.remote]
     if wanted:
         check_space(wanted, hub_cache.folder(reference.repository) / "blobs", hub_cache.ELSEWHERE)
-    paths = {part.reference.file or "": _get_file(part, output) for part in found}
+    paths = {part.reference.file or "": get_file(part, output) for part in found}
     if len(parts) > 1:
         paths = together(f"{reference.repository}@{revision}", paths)
     promised = {paths[part.reference.file or ""]: part.digest for part in found if part.digest}
     alone = len(found) == 1 and len(promised.get(paths[file], "")) == 64
     digest = promised.pop(paths[file]) if alone else demanded
-    kept = _licences(Reference(reference.repository, None, revision), output)
+    kept = licences_of(Reference(reference.repository, None, revision), output)
     return Fetched(paths[file], reference.repository, revision, file, digest, promised, kept)
 
 
-def _expect(demanded: str, found: _Found) -> None:
+def _expect(demanded: str, found: Found) -> None:
     """Raise WrongHash, before anything is downloaded, when the hub promises another hash."""
     if found.digest and len(found.digest) == len(demanded) and found.digest != demanded:
         raise WrongHash(
@@ -126,9 +135,17 @@ def fitting(reference: Reference, room: int, output: Output) -> tuple[Quantizati
 
 def _meant(reference: Reference, output: Output) -> str:
     """The file meant by a reference that names a repository, and perhaps a quantization. Raises ModelNotFound."""
-    files = quant.models(_listing(reference, output))
+    names = _listing(reference, output)
+    files = quant.models(names)
+    if not files and is_checkpoint(names) and reference.quantization:
+        repository = replace(reference, quantization=None)
+        raise NoGguf(
+            f"{reference.text!r} has no GGUF files, but a model that is converted: name {repository.text!r} and give "
+            f"--quant {reference.quantization.upper()}",
+            names,
+        )
     if not files:
-        raise ModelNotFound(f"{reference.text!r} has no GGUF files: name another repository")
+        raise NoGguf(f"{reference.text!r} has no GGUF files: name another repository", names)
     wanted = reference.quantization
     if not wanted:
         if len(files) == 1:
@@ -155,7 +172,7 @@ def _listing(reference: Reference, output: Output) -> list[str]:
         return attempt(lambda: ask(reference, lambda: list_files(reference)), output)
     except HubFailure as error:
         known = hub_cache.files(reference.repository, reference.revision)
-        if not quant.models(known):
+        if not quant.models(known) and not is_checkpoint(known):
             if isinstance(error, Offline):
                 raise Offline(offline(reference)) from None
             raise
@@ -163,7 +180,7 @@ def _listing(reference: Reference, output: Output) -> list[str]:
         return known
 
 
-def _find(reference: Reference, output: Output, sha256: str | None) -> _Found:
+def find(reference: Reference, output: Output, sha256: str | None) -> Found:
     """Where one file is."""
     if len(reference.revision) == COMMIT_DIGITS and (known := hub_cache.cached(reference)):
         return _kept(reference, known)
@@ -175,19 +192,19 @@ def _find(reference: Reference, output: Output, sha256: str | None) -> _Found:
     if known := hub_cache.cached(pinned):
         return _kept(pinned, known)
     if copy := copy_of(remote.name, remote.size, remote.digest, output):
-        return _Found(pinned, reference.revision, copy, remote.digest)
-    return _Found(pinned, reference.revision, None, remote.digest, remote)
+        return Found(pinned, reference.revision, copy, remote.digest)
+    return Found(pinned, reference.revision, None, remote.digest, remote)
 
 
-def _kept(reference: Reference, path: Path) -> _Found:
+def _kept(reference: Reference, path: Path) -> Found:
     """A file of the cache, which names its blobs by their hash."""
     digest = path.resolve().name
     commit = hub_cache.commit(path, reference.file or "")
     pinned = replace(reference, revision=commit)
-    return _Found(pinned, reference.revision, path, digest if DIGEST.fullmatch(digest) else None)
+    return Found(pinned, reference.revision, path, digest if DIGEST.fullmatch(digest) else None)
 
 
-def _get_file(found: _Found, output: Output) -> Path:
+def get_file(found: Found, output: Output) -> Path:
     remote = found.remote
     if found.path or not remote:
         assert found.path
@@ -199,7 +216,7 @@ def _get_file(found: _Found, output: Output) -> Path:
     return hub_cache.add(found.reference, remote.digest, found.revision, make)
 
 
-def _licences(pinned: Reference, output: Output) -> dict[str, Path]:
+def licences_of(pinned: Reference, output: Output) -> dict[str, Path]:
     """The repository's licence files of that commit, fetched unless they are here; none when nobody can be asked."""
     folder = hub_cache.folder(pinned.repository) / "snapshots" / pinned.revision
     known = licences.beside(folder)
@@ -209,9 +226,9 @@ def _licences(pinned: Reference, output: Output) -> dict[str, Path]:
     try:
         names = licences.names(ask(pinned, lambda: list_files(pinned)))
         for name in names:
-            found = _find(replace(pinned, file=name), output, None)
+            found = find(replace(pinned, file=name), output, None)
             if not found.remote or found.remote.size <= licences.LARGEST:
-                _get_file(found, output)
+                get_file(found, output)
     except (BuilderFailure, Passing) as error:
         if not isinstance(error, Offline):
             output.note(f"note: the licence file of {pinned.repository!r} could not be looked for: {error}")
@@ -254,14 +271,14 @@ def _chunks(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield from chunks
 
 
-def _older(reference: Reference, error: HubFailure, output: Output, sha256: str | None) -> _Found:
+def _older(reference: Reference, error: HubFailure, output: Output, sha256: str | None) -> Found:
     """What this machine has under this name, now that the hub does not answer."""
     if known := hub_cache.cached(reference):
         output.note(f"using the copy of {reference.text!r} that was downloaded before: {_why(error)}")
         return _kept(reference, known)
     name = PurePosixPath(reference.file or "").name
     if sha256 and (copy := copy_of(name, None, sha256, output)):
-        return _Found(reference, reference.revision, copy, sha256)
+        return Found(reference, reference.revision, copy, sha256)
     if isinstance(error, Offline):
         raise Offline(offline(reference)) from None
     raise error

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mkllm.builder.errors import BuilderFailure, HubFailure, ModelNotFound, TooLarge
 from mkllm.builder.model import address, catalog, folder, licences, ollama
@@ -17,6 +18,10 @@ from mkllm.builder.model.weights import Weights
 from mkllm.builder.name import name_after
 from mkllm.builder.progress import Output, size
 from mkllm.runtime.artifact.manifest import Model
+
+if TYPE_CHECKING:
+    from mkllm.builder.convert.checkpoint import Checkpoint
+    from mkllm.builder.model.hub import NoGguf
 
 DEMO = "demo"
 DEMO_FILE = Path(__file__).resolve().parent.parent / "demo" / "demo.gguf"
@@ -48,13 +53,14 @@ class Origin:
 class Place:
     """A model on this machine that was not read yet: its first file, where it is from, what to call it.
 
-    `licences` are files that came with it, by their names.
+    `licences` are files that came with it, by their names. `checkpoint` is what is to be converted, if it is.
     """
 
     path: Path
     origin: Origin
     name: str
     licences: Mapping[str, Path] = field(default_factory=dict)
+    checkpoint: "Checkpoint | None" = None
 
 
 @dataclass(frozen=True)
@@ -73,18 +79,28 @@ class Source:
 
 
 def resolve(text: str, output: Output, room: int | None = None, revision: str | None = None) -> Source:
-    """Find a model, downloading it if need be, and check it. Raises a BuilderFailure.
+    """Find a model, downloading and converting it if need be, and check it. Raises a BuilderFailure.
 
     Of one on the hub it is the largest quantization of at most `room` bytes, and of that `revision`, if those are said.
     """
-    place = locate(text, output, room, revision)
-    parts = read_parts(place.path)
+    return read(locate(text, output, room, revision), output)
+
+
+def read(place: Place, output: Output) -> Source:
+    """The model at that place, converted if need be, and checked. Raises a BuilderFailure."""
+    path, origin = place.path, place.origin
+    if place.checkpoint:
+        from mkllm.builder.convert.model import converted
+
+        path = converted(place.checkpoint, origin.promised, output)
+        origin = replace(origin, promised={})
+    parts = read_parts(path)
     tensors = [tensor for part in parts for tensor in part.tensors]
     return Source(
         parts[0].path,
         merged(parts),
         facts(parts[0], tensors),
-        place.origin,
+        origin,
         name_after(place.name),
         licences.members(place.licences),
     )
@@ -141,10 +157,20 @@ def _is_missing(path: Path) -> bool:
 def _from_path(path: Path) -> Place:
     with contextlib.suppress(OSError):  # opening it will say why
         if path.is_dir():
-            return _from_file(folder.only_model(path))
+            found = folder.only_model(path)
+            return _from_file(found) if found else _from_folder(path)
         if path.is_file() and folder.is_modelfile(path):
             raise folder.refuse_modelfile(path)
     return _from_file(path)
+
+
+def _from_folder(path: Path) -> Place:
+    """A model as transformers keeps it."""
+    from mkllm.builder.convert.checkpoint import checkpoint, in_folder
+
+    name = os.fsencode(path.absolute().resolve().name).decode(errors="replace") or "model"
+    found = checkpoint(in_folder(path), name, str(path))
+    return Place(path, Origin(name, "file"), name, licences.beside(path), found)
 
 
 def _from_file(path: Path) -> Place:
@@ -205,14 +231,18 @@ def _from_hub(
     text: str, reference: Reference, wanted: catalog.Wanted | None, output: Output, room: int | None
 ) -> Place:
     check_endpoint()
-    from mkllm.builder.model.hub import fetch  # half a second of imports that local files do not need
+    from mkllm.builder.model.hub import NoGguf, fetch  # half a second of imports that local files do not need
 
     known = wanted.file if wanted else None
     demanded = address.pinned(text) if address.is_address(text) else None
     if room is not None and not demanded and (fitted := _fitted(reference, room, output)) != reference:
         reference = fitted
         text = fitted.text + (f"@{fitted.revision}" if "@" in text or fitted.revision != MAIN else "")
-    fetched = fetch(reference, output, known.sha256 if known and known.name == reference.file else None, demanded)
+    hash_known = known.sha256 if known and known.name == reference.file else None
+    try:
+        fetched = fetch(reference, output, hash_known, demanded)
+    except NoGguf as error:
+        return _checkpoint_from_hub(text, reference, error, output)
     origin = Origin(
         reference=text,
         source="hf",
@@ -224,6 +254,20 @@ def _from_hub(
     )
     name = _name_on_hub(replace(reference, file=fetched.file), wanted) or fetched.file
     return Place(fetched.path, origin, name, fetched.licences)
+
+
+def _checkpoint_from_hub(text: str, reference: Reference, error: "NoGguf", output: Output) -> Place:
+    """A repository without GGUF files, if it has what is converted; else that error."""
+    from mkllm.builder.convert.checkpoint import CONFIG, checkpoint, is_checkpoint
+    from mkllm.builder.model.hub_checkpoint import fetch_checkpoint
+
+    if not is_checkpoint(error.names) or reference.quantization:
+        raise error
+    fetched = fetch_checkpoint(reference, error.names, output)
+    name = reference.repository.rpartition("/")[2]
+    found = checkpoint(fetched.files, name, reference.text)
+    origin = Origin(text, "hf", reference.repository, fetched.revision, promised=fetched.promised)
+    return Place(fetched.files[CONFIG].parent, origin, name, fetched.licences, found)
 
 
 def as_reference(wanted: catalog.Wanted) -> Reference:

@@ -20,12 +20,10 @@ def test_a_folder_with_one_model(tmp_path: Path, small_gguf: Path) -> None:
         resolve(str(tmp_path), QUIET)
 
 
-def test_a_folder_of_the_hub_is_not_converted(tmp_path: Path) -> None:
+def test_a_folder_with_weights_that_are_not_converted(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(
-        UnusableModel, match="is not converted, which this version does not do: run llama.cpp's `convert_"
-    ):
+    (tmp_path / "consolidated.safetensors").write_bytes(b"")
+    with pytest.raises(ModelNotFound, match="holds weights, but neither model….safetensors nor pytorch_model….bin"):
         resolve(str(tmp_path), QUIET)
 
 

@@ -1,0 +1,168 @@
+"""Folders of weights converted by llama.cpp's own converter, built, and asked; predictions compared with transformers'.
+
+`nox -s convert` runs this: the converter's environment, which has transformers too, is made in the cache.
+"""
+
+import json
+import math
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import pytest
+
+from mkllm.builder import cache
+from mkllm.builder.convert.environment import Environment, environment
+from mkllm.builder.model.gguf import read_gguf
+from mkllm.builder.progress import Output
+
+LONG = 900  # seconds
+PROMPTS = ["a", "hello there", "the quick brown fox", "x y z"]
+Mkllm = Callable[..., subprocess.CompletedProcess[str]]
+# Log-probabilities of the token after those given, by transformers in 32 bits.
+REFERENCE = """
+import json, sys, torch, transformers
+model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+with torch.no_grad():
+    scores = [model(torch.tensor([ids])).logits[0, -1] for ids in json.loads(sys.argv[2])]
+print(json.dumps([torch.log_softmax(one, -1).tolist() for one in scores]))
+"""
+TOKENS = """
+import json, sys, transformers
+words = transformers.LlamaTokenizer.from_pretrained(sys.argv[1], legacy=True)
+print(json.dumps([words(prompt)["input_ids"] for prompt in json.loads(sys.argv[2])]))
+"""
+
+
+@pytest.fixture(scope="module")
+def converter() -> Environment:
+    return environment(Output(True))
+
+
+@pytest.fixture(scope="module")
+def run(mkllm: Path) -> Mkllm:
+    def running(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([mkllm, *words], capture_output=True, text=True, timeout=LONG, stdin=subprocess.DEVNULL)
+
+    return running
+
+
+def transformers(converter: Environment, code: str, folder: Path, values: object) -> Any:
+    words = [converter.python, "-s", "-E", "-c", code, folder, json.dumps(values)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def ask(url: str, path: str, **values: object) -> Any:
+    request = urllib.request.Request(url + path, json.dumps(values).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(answer)
+
+
+def predicted(url: str, ids: list[int], count: int) -> dict[int, float]:
+    """Log-probabilities of the next token, by number."""
+    answer = ask(url, "/completion", prompt=ids, n_predict=1, n_probs=count, ignore_eos=True, cache_prompt=False)
+    (first,) = answer["completion_probabilities"]
+    return {entry["id"]: entry["logprob"] for entry in first["top_logprobs"]}
+
+
+@pytest.mark.parametrize(("kind", "files"), [("llama", 3), ("gemma", 1)])
+def test_predictions_are_those_of_transformers(
+    run: Mkllm, converter: Environment, serve: Any, tmp_path: Path, kind: str, files: int
+) -> None:
+    folder = checkpoints.write(tmp_path / f"tiny-{kind}", kind, "F32", files)
+    out = tmp_path / "out"
+    done = run("build", folder, "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert f"tiny-{kind}, {kind}, " in done.stdout and ", F32, context 512" in done.stdout
+    count = checkpoints.Shape().vocabulary
+    with serve(out) as server:
+        prompts = [ask(server.url, "/tokenize", content=prompt, add_special=True)["tokens"] for prompt in PROMPTS]
+        if kind == "llama":
+            assert prompts == transformers(converter, TOKENS, folder, PROMPTS)
+        for ids, wanted in zip(prompts, transformers(converter, REFERENCE, folder, prompts), strict=True):
+            found = predicted(server.url, ids, count)
+            assert len(found) == len(wanted) == count
+            divergence = sum(math.exp(p) * (p - found[number]) for number, p in enumerate(wanted))
+            assert divergence < 1e-5 and max(found, key=found.__getitem__) == wanted.index(max(wanted))
+
+
+def test_converted_and_quantized(run: Mkllm, tmp_path: Path) -> None:
+    shape = checkpoints.Shape(2, 256, 512, 4, 2)
+    folder = checkpoints.write(tmp_path / "wide", "llama", "BF16", shape=shape)
+    done = run("build", folder, "--quant", "Q8_0", "-o", tmp_path / "out")
+    assert done.returncode == 0 and "wide-Q8_0, llama, " in done.stdout, done.stderr
+    before = sorted(cache.folder("converted").glob("*.gguf"))
+    assert run("build", folder, "-o", tmp_path / "again").returncode == 0
+    assert sorted(cache.folder("converted").glob("*.gguf")) == before  # nothing is converted twice
+
+
+def torch_file(converter: Environment, folder: Path, protocol: int = 2) -> None:
+    """The safetensors of a folder as PyTorch's file."""
+    code = (
+        "import sys, torch; from safetensors.torch import load_file\n"
+        "torch.save(load_file(sys.argv[1] + '/model.safetensors'), sys.argv[1] + '/pytorch_model.bin')"
+    )
+    subprocess.run([converter.python, "-s", "-E", "-c", code, folder], check=True, timeout=LONG)
+    (folder / "model.safetensors").unlink()
+
+
+def test_files_of_pytorch(run: Mkllm, converter: Environment, tmp_path: Path) -> None:
+    plain, other = (checkpoints.write(tmp_path / name / "m", "llama", "F32") for name in ("plain", "other"))
+    torch_file(converter, other)
+    made = []
+    for folder in (plain, other):
+        done = run("build", folder, "-o", folder.with_name("out"))
+        assert done.returncode == 0, done.stderr
+        assert run("extract", folder.with_name("out"), "-o", folder.with_name("x.gguf")).returncode == 0
+        header, data = read_gguf(folder.with_name("x.gguf")), folder.with_name("x.gguf").read_bytes()[-200_000:]
+        starts = {tensor.name: header.data + tensor.offset - header.size for tensor in header.tensors}
+        made.append({tensor.name: data[starts[tensor.name] :][: tensor.size] for tensor in header.tensors})
+    assert made[0] == made[1] and len(made[0]) == 21
+
+
+def refused(run: Mkllm, folder: Path, code: int, words: str) -> None:
+    out = folder.with_name("refused")
+    done = run("build", folder, "-o", out)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("mkllm: ")]
+    assert done.returncode == code and len(lines) == 1 and words in lines[0], done.stderr
+    assert not out.exists() and not list(cache.folder("converted").glob(".*.partial"))
+
+
+def test_what_the_real_converter_refuses(run: Mkllm, converter: Environment, tmp_path: Path) -> None:
+    folder = checkpoints.write(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["FooForCausalLM"]}))
+    refused(run, folder, 50, "its architecture FooForCausalLM is none that llama.cpp converts")
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.model").rename(folder / "vocab.txt")
+    refused(run, folder, 51, "cannot be converted: files of its tokenizer are missing")
+    (folder / "vocab.txt").rename(folder / "tokenizer.model")
+    checkpoints.write_safetensors(folder / "model.safetensors", {"model.odd.weight": (4, 4)})
+    refused(run, folder, 50, "its tensor 'model.odd.weight' is none of its architecture")
+
+
+def test_pickles_that_only_pytorch_refuses(run: Mkllm, tmp_path: Path) -> None:
+    folder = checkpoints.write(tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    checkpoints.write_pickle(folder / "pytorch_model.bin", b"\x80\x02cnumpy\nload\n(U\x01atR.")
+    refused(run, folder, 54, "PyTorch refuses to load its files, since they would run code")
+
+
+def test_an_interrupt_leaves_nothing(mkllm: Path, converter: Environment, tmp_path: Path) -> None:
+    folder = checkpoints.write(tmp_path / "m", "llama", "BF16", shape=checkpoints.Shape(8, 512, 2048, 8, 4, 40000))
+    process = subprocess.Popen([mkllm, "build", folder, "-o", tmp_path / "out"], stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while not list(cache.folder("converted").glob(".*.partial")) and time.monotonic() < end:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert not list(cache.folder("converted").glob(".*.partial")) and not (tmp_path / "out").exists()
+    assert not list(cache.folder("convert").glob(".model-*"))
