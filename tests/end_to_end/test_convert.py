@@ -66,8 +66,9 @@ def ask(url: str, path: str, **values: object) -> Any:
 
 
 def predicted(url: str, ids: list[int], count: int) -> dict[int, float]:
-    """Log-probabilities of the next token, by number."""
-    answer = ask(url, "/completion", prompt=ids, n_predict=1, n_probs=count, ignore_eos=True, cache_prompt=False)
+    """Log-probabilities of the next token, by number; `a` is what is taken, since the half of a letter is not told."""
+    taken = [[checkpoints.PIECES.index(("a", 1)), 1000.0]]
+    answer = ask(url, "/completion", prompt=ids, n_predict=1, n_probs=count, logit_bias=taken, cache_prompt=False)
     (first,) = answer["completion_probabilities"]
     return {entry["id"]: entry["logprob"] for entry in first["top_logprobs"]}
 
