@@ -132,8 +132,13 @@ def expected_name(text: str) -> str | None:
     with contextlib.suppress(BuilderFailure, OSError):
         if on_hub := _on_hub(text):
             return _name_on_hub(*on_hub)
-        if not text.startswith(ollama.PREFIX) and not address.is_address(text) and Path(text).is_file():
-            return name_after(_stem(Path(text).name))
+        if text.startswith(ollama.PREFIX) or address.is_address(text):
+            return None
+        path = Path(text)
+        if path.is_file():
+            return name_after(_stem(path.name))
+        if path.is_dir() and not folder.only_model(path):
+            return name_after(_folder_name(path))
     return None
 
 
@@ -168,9 +173,13 @@ def _from_folder(path: Path) -> Place:
     """A model as transformers keeps it."""
     from mkllm.builder.convert.checkpoint import checkpoint, in_folder
 
-    name = os.fsencode(path.absolute().resolve().name).decode(errors="replace") or "model"
+    name = _folder_name(path)
     found = checkpoint(in_folder(path), name, str(path))
     return Place(path, Origin(name, "file"), name, licences.beside(path), found)
+
+
+def _folder_name(path: Path) -> str:
+    return os.fsencode(path.resolve().name).decode(errors="replace") or "model"
 
 
 def _from_file(path: Path) -> Place:

@@ -19,7 +19,7 @@ from mkllm.builder.errors import (
     UnsafePickle,
     UnsupportedArchitecture,
 )
-from mkllm.builder.model.reference import locate
+from mkllm.builder.model.reference import expected_name, locate
 from mkllm.builder.progress import Output
 
 
@@ -54,7 +54,9 @@ def test_numbers_of_32_bits_are_known(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_a_model(tmp_path: Path) -> None:
-    place = locate(str(checkpoints.write(tmp_path / "my-model")), Output(True))
+    text = str(checkpoints.write(tmp_path / "my-model"))
+    place = locate(text, Output(True))
+    assert expected_name(text) == "my-model"
     assert place.checkpoint and place.name == "my-model" and place.origin.source == "file"
 
 
