@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mkllm.builder import engine_args, shown_on_windows
+from mkllm.builder.adapter import adapters
 from mkllm.builder.devices import Device
 from mkllm.builder.errors import TooLarge, WrongHash
 from mkllm.builder.kit.kit import Kit
@@ -62,6 +63,7 @@ class Request:
     sha256: str | None = None
     options: Mapping[str, Choice] = field(default_factory=dict)
     marks: frozenset[str] | None = None
+    adapters: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,8 @@ def make_all(
     packing: Prepacking | None = None,
 ) -> tuple[Made, ...]:
     """The same for several kits; weights beside them are in files that begin with `base`."""
-    places = [(path, kit.with_members(source.licences)) for path, kit in places]
+    members = {**source.licences, **adapters(request.adapters, request.model, source.model.architecture, output)}
+    places = [(path, kit.with_members(members)) for path, kit in places]
     weights, limits = source.weights, request.limits
     grown = weights.size + (growth(weights, source.path) if packing else 0)
     outside = {path for path, kit in places if is_beside(kit.target, size_of(kit, 0), grown, limits)}

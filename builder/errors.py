@@ -137,3 +137,9 @@ class UnsafePickle(BuilderFailure):
     """PyTorch files that would run code when they are loaded."""
 
     exit_code = 54
+
+
+class UnusableAdapter(BuilderFailure):
+    """A LoRA adapter that cannot be read or converted, or does not belong to the model."""
+
+    exit_code = 55

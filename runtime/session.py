@@ -10,7 +10,7 @@ from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.engine.arguments import EngineOptions, arguments, asked, open_questions
 from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
-from mkllm.runtime.engine.placed import Weights
+from mkllm.runtime.engine.placed import Embedded, Weights
 from mkllm.runtime.engine.supervisor import Order, Plan, Supervisor
 from mkllm.runtime.errors import EngineUnusable, TooLittleMemory
 from mkllm.runtime.gpus import gpu_burden, has_gpu_backend, see_gpus, with_gpu_memory
@@ -186,7 +186,9 @@ class Survey:
 def weights_of(artifact: Artifact, home: Home) -> Weights:
     """Where the model lies. Raises WeightsUnusable where that is beside the program, and is not as it was built."""
     lying, is_packed = artifact.model(), artifact.manifest.prepacked is not None
-    weights = Weights(lying[0].descriptor, lying[0].offset, artifact.weights.size, is_packed)
+    adapters = artifact.manifest.adapters
+    others = tuple(Embedded(member.name, artifact.fileno(), member.offset, member.size) for member in adapters)
+    weights = Weights(lying[0].descriptor, lying[0].offset, artifact.weights.size, is_packed, others=others)
     if len(lying) == 1:
         return weights
     from mkllm.runtime.engine.parts import first_of

@@ -94,6 +94,20 @@ def write(folder: Path, kind: str = "llama", dtype: str = "F32", files: int = 1,
     return folder
 
 
+def write_adapter(folder: Path, shape: Shape = Shape(), rank: int = 4) -> Path:
+    """A LoRA adapter as PEFT keeps it, for queries and values of a llama of that shape."""
+    sizes: dict[str, tuple[int, ...]] = {}
+    for layer in range(shape.layers):
+        for name, width in (("q_proj", shape.width), ("v_proj", shape.groups * shape.width // shape.heads)):
+            stem = f"base_model.model.model.layers.{layer}.self_attn.{name}"
+            sizes |= {f"{stem}.lora_A.weight": (rank, shape.width), f"{stem}.lora_B.weight": (width, rank)}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_safetensors(folder / "adapter_model.safetensors", sizes)
+    settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 16, "base_model_name_or_path": "org/base"}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    return folder
+
+
 def write_safetensors(path: Path, sizes: Mapping[str, tuple[int, ...]], dtype: str = "F32") -> None:
     """Random weights; those of norms are near 1."""
     width, header, at = {"F32": 4, "BF16": 2, "F16": 2}[dtype], {}, 0

@@ -101,6 +101,14 @@ def _is_sha256(_: click.Context, __: click.Parameter, value: str | None) -> str 
 )
 @quantizing_options
 @click.option(
+    "--lora",
+    "adapters",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE|FOLDER",
+    help="Put a LoRA adapter into the file, which every launch applies: a GGUF file, or a folder as PEFT saves it.",
+)
+@click.option(
     "--split",
     type=click.Choice(SPLITS),
     default="auto",
@@ -143,6 +151,7 @@ def build(
     split: Split,
     max_file_size: int | None,
     fit_one_file: bool,
+    adapters: tuple[Path, ...],
     sign: str | None,
     icon: Path | None,
     licences: tuple[str, ...],
@@ -191,6 +200,7 @@ def build(
         sha256=sha256,
         options=options_of(click.get_current_context()),
         marks=marks_of(click.get_current_context()),
+        adapters=adapters,
     )
     several = len(set(targets)) > 1
     made = making.build_all(request, targets, output()) if several else (making.build(request, output()),)

@@ -1,4 +1,4 @@
-"""A Modelfile of Ollama's as a recipe: FROM, PARAMETER, TEMPLATE, SYSTEM, MESSAGE, LICENSE (spec/recipe.md)."""
+"""A Modelfile of Ollama's as a recipe: what each instruction means to `mkllm build` (spec/recipe.md)."""
 
 import codecs
 import contextlib
@@ -83,7 +83,7 @@ class _Reader:
             case "LICENSE":
                 self._add("licences", [_literal(found.value)], found)
             case "ADAPTER":
-                raise Mistake(found.offset, ADAPTER)
+                self._add("adapters", [str(self._path.parent / os.path.expanduser(found.value))], found)
             case "REQUIRES":
                 pass  # a version of Ollama, which has no say here
             case "RENDERER" | "PARSER":
@@ -148,12 +148,6 @@ class _Reader:
             self._put("system", _literal(found.value), found)
         else:
             self._add("message", [[role, _literal(found.value)]], found)
-
-
-ADAPTER = (
-    "a file has no place for an adapter: merge it into the model with llama.cpp's `llama-export-lora` and name the "
-    "result in FROM, or leave it out and start the file with --lora"
-)
 
 
 def model(text: str, folder: Path) -> str:

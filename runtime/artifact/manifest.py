@@ -11,6 +11,7 @@ from mkllm.runtime.errors import NotAnArtifact
 FORMAT = 1
 MEMBER = "mkllm/manifest.json"
 WEIGHTS, PREPACKED = "model.gguf", "model.pack"
+ADAPTERS = "adapters/"  # LoRA adapters, which every launch applies
 HEADER = "model.header"  # what of model.gguf comes before its tensors' data, where that is in several files
 
 T = TypeVar("T")
@@ -227,6 +228,11 @@ class Manifest:
         header = next(member.size for member in self.members if member.name == HEADER)
         size = header + sum(file.size - file.data for file in self.beside)
         return Member(self.model.member, 0, size, self.provenance.sha256)
+
+    @property
+    def adapters(self) -> tuple[Member, ...]:
+        """LoRA adapters, in the order of their names."""
+        return tuple(member for member in self.members if member.name.startswith(ADAPTERS))
 
     def member(self, name: str) -> Member | None:
         """The member of that name, or None."""

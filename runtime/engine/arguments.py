@@ -120,7 +120,8 @@ def asked(manifest: Manifest, options: EngineOptions) -> Asked:
         type_v=_known(told.get("--cache-type-v")),
         batch=_batch(_number(told.get("--ubatch-size")), _number(told.get("--batch-size"))),
         slots=_slots(told),
-        beside=sum(_size(file) for pair in pairwise(words) for file in _named_files(option_name(pair[0]), pair[1])),
+        beside=sum(_size(file) for pair in pairwise(words) for file in _named_files(option_name(pair[0]), pair[1]))
+        + sum(member.size for member in manifest.adapters),
         whole=bool(names & WHOLE),
         fused=told.get("--flash-attn", "").lower() not in OFF,
         unwindowed="--swa-full" in names,
@@ -162,12 +163,17 @@ def _needs_flash(manifest: Manifest, told: Mapping[str, str], fit: Fit) -> bool:
 
 
 def _given(manifest: Manifest, options: EngineOptions) -> list[str]:
-    """What is passed on as it is: what holds for the device, the maker's words, then the user's."""
+    """What is passed on as it is: what holds for the device, the file's adapters, the maker's words, the user's."""
     plain = [word for pair in options.plain for word in pair]
     numbers = {"--threads": options.threads, "--threads-batch": options.threads_batch, "--parallel": options.parallel}
     asked = [word for name, number in numbers.items() if number for word in (name, str(number))]
     made = _checked(manifest.defaults.engine_args)
-    return [*_of_device(options.device), *made, *asked, *plain, *_checked(options.extra)]
+    return [*_of_device(options.device), *_adapters(manifest), *made, *asked, *plain, *_checked(options.extra)]
+
+
+def _adapters(manifest: Manifest) -> list[str]:
+    names = [EMBEDDED + member.name for member in manifest.adapters]
+    return ["--lora", ",".join(names)] if names else []
 
 
 def _of_device(device: Device | None) -> list[str]:

@@ -24,11 +24,26 @@ class Placed:
 
 
 @dataclass(frozen=True)
+class Embedded:
+    """A member that the engine opens where it lies: `length` bytes from `offset` in the open file `descriptor`."""
+
+    name: str
+    descriptor: int
+    offset: int
+    length: int
+
+    @property
+    def entry(self) -> str:
+        """What tells the engine where its `embedded:<name>` is (spec/launch.md, 3)."""
+        return f"{self.name}={number(self.descriptor)}@{self.offset}:{self.length}"
+
+
+@dataclass(frozen=True)
 class Weights:
     """Where the model lies: `length` bytes from `offset` in the open file `descriptor`; `packed`: prepacked.
 
     `first` is the path of the first of the files that a model is split into, which the engine opens itself; `parts` are
-    their descriptors.
+    their descriptors. `others` are what it opens beside the model.
     """
 
     descriptor: int
@@ -37,15 +52,19 @@ class Weights:
     packed: bool = False
     first: str | None = None
     parts: tuple[int, ...] = ()
+    others: tuple[Embedded, ...] = ()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What the engine has to inherit."""
-        return self.parts or (self.descriptor,)
+        own = self.parts or (self.descriptor,)
+        return tuple(dict.fromkeys([*own, *(other.descriptor for other in self.others)]))
 
     def variables(self, name: str) -> dict[str, str]:
         """What tells the engine where its `embedded:<name>` is (spec/launch.md, 3)."""
-        if self.first:
-            return {"MKLLM_SPLIT": f"{name}={self.first}"}
-        place = f"{number(self.descriptor)}@{self.offset}:{self.length}"
-        return {"MKLLM_EMBEDDED": f"{name}={place}{'p' if self.packed else ''}"}
+        entries = [other.entry for other in self.others]
+        if not self.first:
+            own = Embedded(name, self.descriptor, self.offset, self.length)
+            entries.insert(0, own.entry + ("p" if self.packed else ""))
+        split = {"MKLLM_SPLIT": f"{name}={self.first}"} if self.first else {}
+        return {**split, **({"MKLLM_EMBEDDED": ";".join(entries)} if entries else {})}

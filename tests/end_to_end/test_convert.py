@@ -32,6 +32,21 @@ with torch.no_grad():
     scores = [model(torch.tensor([ids])).logits[0, -1] for ids in json.loads(sys.argv[2])]
 print(json.dumps([torch.log_softmax(one, -1).tolist() for one in scores]))
 """
+# The same with an adapter merged into the weights: W + alpha / r * B A.
+MERGED = """
+import json, sys, torch, transformers
+from safetensors.torch import load_file
+folder, adapter = sys.argv[1], sys.argv[1] + "/../adapter"
+model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+settings, parts = json.load(open(adapter + "/adapter_config.json")), load_file(adapter + "/adapter_model.safetensors")
+weights = model.state_dict()
+for name in [name for name in parts if ".lora_A." in name]:
+    change = parts[name.replace(".lora_A.", ".lora_B.")] @ parts[name] * settings["lora_alpha"] / settings["r"]
+    weights[name.removeprefix("base_model.model.").replace(".lora_A.", ".")].add_(change)
+with torch.no_grad():
+    scores = [model(torch.tensor([ids])).logits[0, -1] for ids in json.loads(sys.argv[2])]
+print(json.dumps([torch.log_softmax(one, -1).tolist() for one in scores]))
+"""
 TOKENS = """
 import json, sys, transformers
 words = transformers.LlamaTokenizer.from_pretrained(sys.argv[1], legacy=True)
@@ -73,6 +88,11 @@ def predicted(url: str, ids: list[int], count: int) -> dict[int, float]:
     return {entry["id"]: entry["logprob"] for entry in first["top_logprobs"]}
 
 
+def divergence(wanted: list[float], found: dict[int, float]) -> float:
+    """KL, in nats."""
+    return sum(math.exp(p) * (p - found[number]) for number, p in enumerate(wanted))
+
+
 @pytest.mark.parametrize(("kind", "files"), [("llama", 3), ("gemma", 1)])
 def test_predictions_are_those_of_transformers(
     run: Mkllm, converter: Environment, serve: Any, tmp_path: Path, kind: str, files: int
@@ -90,8 +110,20 @@ def test_predictions_are_those_of_transformers(
         for ids, wanted in zip(prompts, transformers(converter, REFERENCE, folder, prompts), strict=True):
             found = predicted(server.url, ids, count)
             assert len(found) == len(wanted) == count
-            divergence = sum(math.exp(p) * (p - found[number]) for number, p in enumerate(wanted))
-            assert divergence < 1e-5 and max(found, key=found.__getitem__) == wanted.index(max(wanted))
+            assert divergence(wanted, found) < 1e-5 and max(found, key=found.__getitem__) == wanted.index(max(wanted))
+
+
+def test_an_adapter_is_applied_at_every_launch(run: Mkllm, converter: Environment, serve: Any, tmp_path: Path) -> None:
+    folder, adapter = checkpoints.write(tmp_path / "base"), checkpoints.write_adapter(tmp_path / "adapter")
+    done = run("build", folder, "--lora", adapter, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    prompts = [[1, 260, 261], [1, 270, 271, 272]]
+    plain, merged = (transformers(converter, code, folder, prompts) for code in (REFERENCE, MERGED))
+    count = checkpoints.Shape().vocabulary
+    with serve(tmp_path / "out") as server:
+        for ids, wanted, before in zip(prompts, merged, plain, strict=True):
+            found = predicted(server.url, ids, count)
+            assert divergence(wanted, found) < 1e-5 < 1e-3 < divergence(before, found)
 
 
 def test_converted_and_quantized(run: Mkllm, tmp_path: Path) -> None:

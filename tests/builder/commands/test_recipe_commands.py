@@ -15,11 +15,22 @@ from mkllm.runtime.artifact.reader import open_artifact
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+ADAPTER = {"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora"}
+TENSORS = {"blk.0.attn_q.weight.lora_a": ((64, 4), 0), "blk.0.attn_q.weight.lora_b": ((4, 64), 0)}
+
+
 @pytest.fixture
 def folder(tmp_path: Path, small_gguf: Path) -> Path:
     path = tmp_path / "work"
     path.mkdir()
     (path / "model.gguf").write_bytes(small_gguf.read_bytes())
+    return path
+
+
+@pytest.fixture
+def adapter(folder: Path, gguf_bytes: Callable[..., bytes]) -> Path:
+    path = folder / "tuned.gguf"
+    path.write_bytes(gguf_bytes(ADAPTER, TENSORS))
     return path
 
 
@@ -58,8 +69,11 @@ EVERYTHING = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("words", [[], EVERYTHING, ["--split", "always"]])
-def test_the_same_bytes_come_of_the_recipe(mkllm: Run, folder: Path, words: list[str]) -> None:
+TUNED = ["--lora", "tuned.gguf", "--lora", "./tuned.gguf"]
+
+
+@pytest.mark.parametrize("words", [[], EVERYTHING, ["--split", "always"], TUNED])
+def test_the_same_bytes_come_of_the_recipe(mkllm: Run, folder: Path, adapter: Path, words: list[str]) -> None:
     (folder / "licence.txt").write_text("Do what you like.\n")
     works(mkllm("build", "model.gguf", "-o", "out", *words))
     told = works(mkllm("inspect", "--recipe", "out"))
@@ -122,6 +136,17 @@ def test_a_modelfile(mkllm: Run, folder: Path, words: list[str]) -> None:
     (folder / "again.toml").write_text(works(mkllm("inspect", "--recipe", "out")))
     works(mkllm("build", "sub/model.gguf", "-f", "again.toml", "-o", "out2"))
     assert (folder / "out2").read_bytes() == (folder / "out").read_bytes()
+
+
+def test_an_adapter_of_a_modelfile(mkllm: Run, folder: Path, adapter: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub/Modelfile").write_text("FROM ../model.gguf\nADAPTER ../tuned.gguf\n")
+    works(mkllm("build", "sub/Modelfile", "-o", "out"))
+    works(mkllm("build", "model.gguf", "-o", "same", "--lora", "tuned.gguf"))
+    assert (folder / "out").read_bytes() == (folder / "same").read_bytes()
+    assert [member.name for member in manifest(folder / "out").adapters] == ["adapters/00-tuned.gguf"]
+    (folder / "sub/Modelfile").write_text("FROM ../model.gguf\nADAPTER none.gguf\n")
+    refused(mkllm("build", "sub/Modelfile", "-o", "out2"), 10, "there is no file")
 
 
 def test_a_modelfile_of_the_folder_that_it_lies_in(mkllm: Run, folder: Path) -> None:

@@ -108,7 +108,6 @@ def test_what_has_no_counterpart_is_said(tmp_path: Path, line: str, why: str) ->
         ),
         ("FROM demo\nPARAMETER use_mmap perhaps", "2:1", "has to be true or false"),
         ("FROM demo\nMESSAGE tool x", "2:1", "'tool' is no role of a MESSAGE: known are system, user, assistant"),
-        ("FROM demo\nADAPTER ./x.gguf", "2:1", "merge it into the model with llama.cpp's `llama-export-lora`"),
         ("FROM demo\nFROM other", "2:1", "a second FROM 'other': one file has one model"),
         ('FROM demo\nTEMPLATE """x\n{{ .Prompt }}{{ .Wrong }}"""', "3:17", "TEMPLATE: the template is given no .Wrong"),
         ('FROM demo\nTEMPLATE "{{ if }}"', "2:11", "TEMPLATE: 'if' has no value"),

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from mkllm.runtime.artifact.manifest import Defaults, Device
+from mkllm.runtime.artifact.manifest import Defaults, Device, Member
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.engine.arguments import (
     EngineOptions,
@@ -54,6 +54,15 @@ def test_the_makers_chat_template_gives_way_to_the_users(manifest):
     assert after(words, "--chat-template") == "{{ x }}" and words[-1] == "--jinja"
     assert words.index("--chat-template") < words.index("--jinja")  # the engine takes the last one
     assert "--chat-template" not in arguments(manifest, EngineOptions(), FIT, FOUR)
+
+
+def test_adapters_of_the_file_are_applied_before_the_user_s(manifest):
+    members = [Member(f"adapters/{number:02}-a.gguf", 0, 1000, "") for number in range(2)]
+    made = dataclasses.replace(manifest, members=(*manifest.members, *members))
+    words = arguments(made, EngineOptions(extra=("--slots",)), FIT, FOUR)
+    assert words[-3:] == ("--lora", "embedded:adapters/00-a.gguf,embedded:adapters/01-a.gguf", "--slots")
+    assert asked(made, EngineOptions()).beside == asked(manifest, EngineOptions()).beside + 2000
+    assert "--lora" not in arguments(manifest, EngineOptions(), FIT, FOUR)
 
 
 def test_the_user_s_threads_come_after_the_maker_s(manifest):
