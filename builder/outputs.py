@@ -18,13 +18,13 @@ def appear(weights: Sequence[Draft], programs: Sequence[Draft], force: bool) -> 
         new.settle(0o644, force)
     for new in programs:
         new.settle(0o755, force)
-    if not weights and len(programs) == 1:
-        programs[0].appear()  # at once, and whatever has its name is there until then
-    else:
-        with undisturbed():
+    with undisturbed():
+        if not weights and len(programs) == 1:
+            programs[0].appear()  # at once, and whatever has its name is there until then
+        else:
             _replace(weights, programs)
-    for new in (*weights, *programs):
-        remove_replaced(new.target)
+        for new in (*weights, *programs):
+            remove_replaced(new.target)
 
 
 def _replace(weights: Sequence[Draft], programs: Sequence[Draft]) -> None:

@@ -125,7 +125,7 @@ def _is_old(path: Path, now: float) -> bool:
 
 def _remove_unused(path: Path) -> bool:
     """Renamed first, so that a launch that comes between finds either all of it or nothing."""
-    doomed = path.with_name(f".{path.name}.{os.getpid()}.old")
+    doomed = path.with_name(f"{path.name}.{os.getpid()}.old")
     try:
         files.rename_unused(path, path / ".lock", doomed)
     except OSError:

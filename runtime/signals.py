@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import FrameType
 
 from mkllm.runtime.platform.terminal import ENDING, ending, prepare
@@ -50,18 +50,40 @@ def undisturbed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    with ExitStack() as after:
-        after.callback(_raise_again, came)
-        for number in heeded():
-            after.callback(signal.signal, number, signal.getsignal(number))
-            signal.signal(number, lambda number, frame: came.append(number))
+    holding = _Holding()
+    try:
         yield
+    finally:
+        holding.end()
 
 
-def _raise_again(numbers: list[int]) -> None:
-    for number in numbers[:1]:
-        signal.raise_signal(number)
+class _Holding:
+    """Keeps signals back until `end`: from its beginning on they do what they did before."""
+
+    def __init__(self) -> None:
+        self._came: list[int] = []
+        self._over = False
+        self._before = {number: signal.getsignal(number) for number in heeded()}
+        for number in self._before:
+            signal.signal(number, self._take)
+
+    def end(self) -> None:
+        """Let one that came do its work."""
+        self._over = True
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        for came in self._came[:1]:
+            signal.raise_signal(came)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        before = self._before[signal.Signals(number)]
+        if not self._over:
+            self._came.append(number)
+        elif callable(before):
+            before(number, frame)
+        else:
+            signal.signal(number, before)
+            signal.raise_signal(number)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

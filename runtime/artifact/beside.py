@@ -10,6 +10,7 @@ from mkllm.runtime.amounts import size
 from mkllm.runtime.artifact.manifest import Beside, Manifest
 from mkllm.runtime.artifact.reader import read_at
 from mkllm.runtime.errors import NotAnArtifact, PermissionFailure, WeightsUnusable
+from mkllm.runtime.platform.files import native
 
 PLACE = "MKLLM_WEIGHTS"
 SUFFIX = ".weights"
@@ -35,7 +36,7 @@ def open_beside(program: str, manifest: Manifest) -> list[IO[bytes]]:
     """The files, open, in order. Raises WeightsUnusable when one is missing or has another size."""
     wrong: WeightsUnusable | None = None
     for place in _places(program, manifest.beside):
-        if not any(os.path.lexists(path) for path in place):
+        if not any(os.path.lexists(native(path)) for path in place):
             continue
         try:
             return _open_all(program, manifest, place)
@@ -95,10 +96,10 @@ def _open_all(program: str, manifest: Manifest, place: Sequence[str]) -> list[IO
 
 
 def _open(program: str, manifest: Manifest, path: str, fact: Beside) -> IO[bytes]:
-    if not os.path.isfile(path):
+    if not os.path.isfile(native(path)):
         raise _missing(program, manifest, fact, os.path.dirname(path))
     try:
-        file = open(path, "rb", buffering=0)
+        file = open(native(path), "rb", buffering=0)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise PermissionFailure(f"{path!r}, the weights of {program!r}, cannot be read ({reason}): check it") from None

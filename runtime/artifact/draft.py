@@ -56,7 +56,7 @@ class Draft:
         """Give what has the target's name another one, known to `bring_back`. Raises TargetExists like `appear`."""
         if not os.path.lexists(self.target):
             return
-        if not self._replaces:
+        if not self._replaces or not (self.target.is_file() or self.target.is_symlink()):
             raise self._made_meanwhile()
         os.replace(self.target, self.path.with_suffix(REPLACED))
 

@@ -35,7 +35,7 @@ CONNECT_SECONDS = 10.0
 CONNECT_TRIES = 5
 NEWS_SECONDS = 2.0
 # llama.cpp calls a body that is no JSON a defect of its own, and clients ask again after a 500.
-UNREADABLE = b"[json.exception.parse_error"
+UNREADABLE = b'"message":"[json.exception.parse_error'
 LONGEST_ERROR = 65536
 
 

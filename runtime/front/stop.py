@@ -31,6 +31,9 @@ class Stop:
     def when_asked(self, wake: Callable[[], object]) -> None:
         """Have `wake` called, from the main thread, when the end is asked for: now, if it has been."""
         self._wake = wake
+        descriptor = signal.set_wakeup_fd(-1)
+        if descriptor >= 0:  # the event loop's; where it takes no more the loop is awake already
+            signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
         if self.asked:
             wake()
 

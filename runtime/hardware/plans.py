@@ -122,7 +122,7 @@ class Plans:
             self.folder.mkdir(mode=0o700, exist_ok=True)
             try:
                 temporary.write_text(json.dumps({"format": FORMAT, **content}), "utf-8")
-                temporary.rename(self.folder / f"{name}.json")
+                temporary.replace(self.folder / f"{name}.json")
             finally:
                 temporary.unlink(missing_ok=True)
             _bound(self.folder)

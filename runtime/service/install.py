@@ -89,7 +89,7 @@ def install(place: Installation, text: str, keys: tuple[str, ...], now: bool) ->
     except BaseException:
         _put_back(place, before)
         raise
-    if not now or place.manager.does("restart", place.service):
+    if not now or _is_ready(place, before):
         return
     said = f"`journalctl {'--user ' if place.manager.user else ''}-u {place.unit} -n 20` says why"
     if before.unit is None:
@@ -97,6 +97,17 @@ def install(place: Installation, text: str, keys: tuple[str, ...], now: bool) ->
     _put_back(place, before)
     place.manager.does("restart", place.service)
     raise ServiceFailed(f"the new service {place.unit!r} did not become ready, and the one before is back: {said}")
+
+
+def _is_ready(place: Installation, before: "_Contents") -> bool:
+    """Start it anew; one that was replaced comes back when somebody does not want to wait for that."""
+    try:
+        return place.manager.does("restart", place.service)
+    except BaseException:
+        if before.unit is not None:
+            _put_back(place, before)
+            place.manager.does("restart", place.service)
+        raise
 
 
 def remove(place: Installation) -> None:

@@ -1,5 +1,6 @@
 """The official Anthropic client against a running artifact: messages, streaming, tools, counting, errors."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -10,8 +11,9 @@ COLDEST = {"temperature": 0}
 
 
 @pytest.fixture
-def client(demo_server: Any) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=demo_server.url, api_key="none", max_retries=0, timeout=60)
+def client(demo_server: Any) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=demo_server.url, api_key="none", max_retries=0, timeout=60) as client:
+        yield client
 
 
 def ask(client: anthropic.Anthropic, **options: Any) -> Any:

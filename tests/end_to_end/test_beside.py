@@ -104,14 +104,14 @@ def test_files_that_are_replaced_while_it_runs_do_no_harm(
 ) -> None:
     """An engine that is started again, after the end of the first one, has the weights that were there at the start."""
     with serve(folder / "demo") as server:
-        expected, pid = answer_of(server.url), server.engine.pid
+        expected, engine = answer_of(server.url), server.engine
         for path in weights(folder):
             (tmp_path / "other").write_bytes(bytes(path.stat().st_size))
             (tmp_path / "other").replace(path)
-        server.engine.kill()
-        psutil.wait_procs([psutil.Process(pid)], 5)
+        engine.kill()
+        psutil.wait_procs([engine], 5)
         server.wait_ready()
-        assert answer_of(server.url) == expected and server.engine.pid != pid
+        assert answer_of(server.url) == expected and server.engine.pid != engine.pid
     done = ask(folder / "demo")
     assert done.returncode == 33 and "it has the same size and another content" in done.stderr
 

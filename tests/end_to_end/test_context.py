@@ -12,6 +12,11 @@ import pytest
 YARN = ("--", "--rope-scaling", "yarn", "--rope-scale", "2")
 
 
+def load(request: str | urllib.request.Request) -> Any:
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
 @pytest.mark.parametrize(
     ("words", "tokens"),
     [
@@ -25,8 +30,8 @@ YARN = ("--", "--rope-scaling", "yarn", "--rope-scale", "2")
 )
 def test_context_of_every_request(demo: Path, serve: Any, words: tuple[str, ...], tokens: int) -> None:
     with serve(demo, *words) as server:
-        health = json.load(urllib.request.urlopen(f"{server.url}/health"))
-        props = json.load(urllib.request.urlopen(f"{server.url}/props"))
+        health = load(f"{server.url}/health")
+        props = load(f"{server.url}/props")
         assert (health["context"], props["default_generation_settings"]["n_ctx"]) == (tokens, tokens)
         assert f"context {tokens} tokens" in server.output.read_text()
 
@@ -41,12 +46,12 @@ def machine(folder: Path, **facts: int) -> dict[str, str]:
 def test_a_machine_with_little_memory(demo: Path, serve: Any, tmp_path: Path) -> None:
     little = machine(tmp_path, memory_available=110_000_000, memory_total=1 << 30)
     with serve(demo, env=little) as server:
-        health = json.load(urllib.request.urlopen(f"{server.url}/health"))
+        health = load(f"{server.url}/health")
         [note] = health["notes"]
         assert note.startswith("batch: ") and note in server.output.read_text()
         question = {"messages": [{"role": "user", "content": "What is 7 times 8?"}], "temperature": 0}
         request = urllib.request.Request(f"{server.url}/v1/chat/completions", json.dumps(question).encode())
-        answer = json.load(urllib.request.urlopen(request))
+        answer = load(request)
         assert "56" in answer["choices"][0]["message"]["content"]
 
 

@@ -3,6 +3,7 @@ errors."""
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -12,8 +13,9 @@ QUESTION = [{"role": "user", "content": "What is mkllm?"}]
 
 
 @pytest.fixture
-def client(demo_server: Any) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{demo_server.url}/v1", api_key="none", max_retries=0, timeout=60)
+def client(demo_server: Any) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{demo_server.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        yield client
 
 
 def ask(client: openai.OpenAI, **options: Any) -> Any:
@@ -65,9 +67,9 @@ def test_a_required_tool_is_called(client: openai.OpenAI) -> None:
 
 
 def test_embeddings_tell_like_from_unlike(embedding_server: Any) -> None:
-    client = openai.OpenAI(base_url=f"{embedding_server.url}/v1", api_key="none", max_retries=0, timeout=60)
     texts = ["What is mkllm?", "What is mkllm for?", "What is 7 times 8?"]
-    one, like, unlike = (row.embedding for row in client.embeddings.create(model="demo", input=texts).data)
+    with openai.OpenAI(base_url=f"{embedding_server.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        one, like, unlike = (row.embedding for row in client.embeddings.create(model="demo", input=texts).data)
     assert len(one) == 128 and math.isclose(math.hypot(*one), 1.0, rel_tol=1e-4)
     assert math.dist(one, like) < math.dist(one, unlike)
 
@@ -83,9 +85,9 @@ def test_a_bad_request_is_an_error_of_the_clients_own_kind(client: openai.OpenAI
 def test_an_api_key_is_asked_for(demo: Any, serve: Any) -> None:
     with serve(demo, "--api-key", "sesame") as server:
         for key, right in (("wrong", False), ("sesame", True)):
-            client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
-            if right:
-                assert ask(client).choices[0].message.content
-            else:
-                with pytest.raises(openai.AuthenticationError):
-                    ask(client)
+            with openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client:
+                if right:
+                    assert ask(client).choices[0].message.content
+                else:
+                    with pytest.raises(openai.AuthenticationError):
+                        ask(client)

@@ -177,15 +177,12 @@ def test_chat_in_the_terminal(windows: Windows, exe: Path, answer: str) -> None:
 
 
 def test_the_official_client(server: str, answer: str) -> None:
-    client = openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0, timeout=SECONDS)
-    assert [model.id for model in client.models.list()] == ["demo"]
     ask: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
-    assert client.chat.completions.create(**ask).choices[0].message.content == answer
-    pieces = [
-        piece.choices[0].delta.content or ""
-        for piece in client.chat.completions.create(**ask, stream=True)
-        if piece.choices
-    ]
+    with openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0, timeout=SECONDS) as client:
+        assert [model.id for model in client.models.list()] == ["demo"]
+        assert client.chat.completions.create(**ask).choices[0].message.content == answer
+        stream = client.chat.completions.create(**ask, stream=True)
+        pieces = [piece.choices[0].delta.content or "" for piece in stream if piece.choices]
     assert "".join(pieces) == answer and len(pieces) > 3
 
 
@@ -226,9 +223,9 @@ def test_killed(alone: Windows, exe: Path, whom: str) -> None:
             while not (alone.engines() and alone.engines()[0].pid != engine.pid):
                 assert time.monotonic() < end
                 time.sleep(0.1)
-            client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=30, timeout=SECONDS)
             messages: Any = [{"role": "user", "content": QUESTION}]
-            assert client.chat.completions.create(model="demo", messages=messages, max_tokens=3).choices
+            with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=30, timeout=SECONDS) as client:
+                assert client.chat.completions.create(model="demo", messages=messages, max_tokens=3).choices
     alone.wait_for_engines(0)
 
 

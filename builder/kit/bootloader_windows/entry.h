@@ -71,7 +71,7 @@ struct home {
 bool cache_home(struct home *home, struct place *place, const struct archive *archive, const char *kit, uint64_t room);
 bool temporary_home(struct home *home, struct place *place, const struct archive *archive, const wchar_t *program,
                     uint64_t room);
-DWORD fill_files(const wchar_t *home, const struct archive *archive);
+DWORD fill_files(const wchar_t *home, const struct archive *archive, bool lasting);
 bool fill_path(wchar_t path[LONGEST_PATH], const wchar_t *home, const struct item *item);
 
 /* -- guardian.c: the process that removes a temporary home ---------------------------------------------------------------- */

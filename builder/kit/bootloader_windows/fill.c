@@ -33,18 +33,21 @@ static DWORD error_of(int number)
     return number == ENOSPC ? ERROR_DISK_FULL : number == EACCES ? ERROR_ACCESS_DENIED : ERROR_WRITE_FAULT;
 }
 
-static DWORD write_file(const wchar_t *path, const struct archive *archive, const struct item *item)
+/* `lasting`: on the disk, too; sizes and names survive a power cut without it, contents do not. */
+static DWORD write_file(const wchar_t *path, const struct archive *archive, const struct item *item, bool lasting)
 {
     HANDLE handle = tree_open(path, GENERIC_WRITE, FILE_SHARE_READ, CREATE_NEW);
     if (handle == INVALID_HANDLE_VALUE)
         return GetLastError();
     int fd = _open_osfhandle((intptr_t)handle, _O_BINARY);
     int error = archive_extract(archive, item, fd);
+    if (!error && lasting && !FlushFileBuffers(handle))
+        error = EIO;
     return _close(fd) != 0 || error ? error_of(error) : 0;
 }
 
 /* ERROR_CANCELLED when somebody wants the program to end. What is there then is the caller's to remove. */
-DWORD fill_files(const wchar_t *home, const struct archive *archive)
+DWORD fill_files(const wchar_t *home, const struct archive *archive, bool lasting)
 {
     wchar_t path[LONGEST_PATH];
     for (size_t i = 0; i < archive->count; i++) {
@@ -53,7 +56,7 @@ DWORD fill_files(const wchar_t *home, const struct archive *archive)
             return ERROR_CANCELLED;
         DWORD error = fill_path(path, home, item) ? make_parents(path) : ERROR_INVALID_NAME;
         if (!error)
-            error = write_file(path, archive, item);
+            error = write_file(path, archive, item, lasting);
         if (error)
             return error;
     }

@@ -52,7 +52,7 @@ static DWORD write_note(const wchar_t *home, const struct archive *archive, uint
     HANDLE file = tree_open(path, GENERIC_WRITE, 0, CREATE_NEW);
     if (file == INVALID_HANDLE_VALUE)
         return GetLastError();
-    bool whole = WriteFile(file, text, (DWORD)strlen(text), &written, NULL) && written == strlen(text);
+    bool whole = WriteFile(file, text, (DWORD)strlen(text), &written, NULL) && written == strlen(text) && FlushFileBuffers(file);
     DWORD error = whole ? 0 : GetLastError();
     CloseHandle(file);
     return error;
@@ -109,7 +109,7 @@ static DWORD create_home(const wchar_t *home, const struct archive *archive)
     interrupts_hold();
     DWORD error = tree_make(partial);
     if (!error)
-        error = fill_files(partial, archive);
+        error = fill_files(partial, archive, true);
     if (!error)
         error = write_note(partial, archive, files_crc);
     if (!error)
@@ -151,8 +151,11 @@ static bool is_unused(const wchar_t *path, const wchar_t *name, bool old)
     if (!is_temporary(path) || !path_join(file, path, lock))
         return false;
     HANDLE alone = tree_open(file, GENERIC_READ | GENERIC_WRITE, 0, OPEN_EXISTING);
-    if (alone == INVALID_HANDLE_VALUE)
-        return old && GetLastError() == ERROR_FILE_NOT_FOUND; /* ended before it made one */
+    if (alone == INVALID_HANDLE_VALUE) {
+        if (old && GetLastError() == ERROR_FILE_NOT_FOUND)
+            RemoveDirectoryW(path); /* ended before it made one, so it is empty; what is not is somebody else's */
+        return false;
+    }
     CloseHandle(alone);
     return true;
 }
@@ -187,7 +190,7 @@ bool temporary_home(struct home *home, struct place *place, const struct archive
     error = make_own(home->path);
     if (!error) {
         guardian_start(program, home->path);
-        error = fill_files(home->path, archive);
+        error = fill_files(home->path, archive, false);
     }
     interrupts_release(); /* what is there then is the guardian's to remove */
     return !error || place_refused(place, error);

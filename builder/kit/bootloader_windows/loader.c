@@ -13,18 +13,32 @@ enum { DAMAGED = 70, OLD_SYSTEM = 72 };
 _Noreturn void fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int loader_run(int argc, wchar_t **argv, const char *program, const char *archive, const char *home);
 
-/* Libraries come from the home and from Windows' own folder, never from PATH, the current folder or that of the file. Python's is
- * loaded here, with what it needs; PyInstaller's loader then finds it loaded. */
+/* Modules of Python's are loaded with the file's own folder among the places; what Windows has itself, it has first. */
+static void prefer_windows(void)
+{
+    PROCESS_MITIGATION_IMAGE_LOAD_POLICY policy = {0};
+    policy.PreferSystem32Images = 1;
+    SetProcessMitigationPolicy(ProcessImageLoadPolicy, &policy, sizeof policy);
+}
+
+/* Libraries come from the home and from Windows' own folder, never from PATH or the current folder. Python's is loaded here, with
+ * what it needs; PyInstaller's loader then finds it loaded. */
 static void load_python(const char *home, const char *library)
 {
     wchar_t folder[PYI_PATH_MAX], path[PYI_PATH_MAX];
     MultiByteToWideChar(CP_UTF8, 0, home, -1, folder, PYI_PATH_MAX);
     swprintf(path, PYI_PATH_MAX, L"%ls\\%hs", folder, library);
+    prefer_windows();
     SetDefaultDllDirectories(LOAD_LIBRARY_SEARCH_SYSTEM32 | LOAD_LIBRARY_SEARCH_USER_DIRS);
     AddDllDirectory(folder);
-    if (!LoadLibraryExW(path, NULL, LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_SYSTEM32))
+    if (LoadLibraryExW(path, NULL, LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_SYSTEM32))
+        return;
+    DWORD error = GetLastError();
+    if (error == ERROR_PROC_NOT_FOUND || error == ERROR_MOD_NOT_FOUND)
         fail(OLD_SYSTEM, "the library %s of the runtime cannot be loaded on this system (error %lu of Windows): Windows 10 or newer "
-             "is needed", library, GetLastError());
+             "is needed", library, error);
+    fail(OLD_SYSTEM, "the library %s in '%s' cannot be loaded (error %lu of Windows): remove that folder, or set MKLLM_RUNTIME_DIR to "
+         "one that programs may be run from", library, home, error);
 }
 
 int loader_run(int argc, wchar_t **argv, const char *program, const char *archive, const char *home)

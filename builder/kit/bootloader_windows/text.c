@@ -42,12 +42,12 @@ bool path_is_whole(const wchar_t *path)
     return drive || (path[0] == L'\\' && path[1] == L'\\');
 }
 
-/* As people write it, without the prefix. */
+/* As people write it, without the prefix; a volume without a letter has no other name. */
 void path_plain(wchar_t *path)
 {
     if (wcsncmp(path, share, wcslen(share)) == 0) /* `\\?\UNC\server\…` is `\\server\…` */
         wmemmove(path + 2, path + wcslen(share), wcslen(path + wcslen(share)) + 1);
-    else if (wcsncmp(path, prefix, wcslen(prefix)) == 0)
+    else if (wcsncmp(path, prefix, wcslen(prefix)) == 0 && path[wcslen(prefix)] && path[wcslen(prefix) + 1] == L':')
         wmemmove(path, path + wcslen(prefix), wcslen(path + wcslen(prefix)) + 1);
 }
 
@@ -56,7 +56,7 @@ const wchar_t *path_long(wchar_t buffer[LONGEST_PATH], const wchar_t *path)
 {
     bool shared = path[0] == L'\\' && path[1] == L'\\';
     const wchar_t *begin = shared ? share : prefix, *rest = shared ? path + 2 : path;
-    if (wcslen(path) < LONG_PATH || wcslen(begin) + wcslen(rest) >= LONGEST_PATH)
+    if (wcslen(path) < LONG_PATH || wcsncmp(path, prefix, wcslen(prefix)) == 0 || wcslen(begin) + wcslen(rest) >= LONGEST_PATH)
         return path;
     wcscpy(buffer, begin);
     wcscat(buffer, rest);

@@ -26,7 +26,7 @@ NORMAL = 0x80
 ALONE, AT_ONCE = 2, 1  # LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY
 # What is locked is a byte behind the end of every file, since a locked one cannot be read by others.
 LOCKED_BYTE = 1 << 62
-END_OF_FILE, LOCK_VIOLATION = 38, 33
+ACCESS_DENIED, LOCK_VIOLATION, END_OF_FILE = 5, 33, 38
 
 
 def native(path: str | os.PathLike[str]) -> str:
@@ -68,7 +68,7 @@ def _opened(path: str, access: int, how: int, flags: int) -> int:
 
 def name_of_open(descriptor: int, path: str, link: "Path") -> str:
     """A name under which a child finds this very file: its own, since nothing takes that of a file that is open."""
-    return path
+    return native(path)
 
 
 def read_into(descriptor: int, view: memoryview, offset: int) -> int:
@@ -161,4 +161,4 @@ def is_running(pid: int) -> bool:
     handle = calls.OpenProcess(calls.SYNCHRONIZE, False, pid)
     if handle:
         calls.CloseHandle(handle)
-    return bool(handle)
+    return bool(handle) or ctypes.get_last_error() == ACCESS_DENIED  # of somebody else's

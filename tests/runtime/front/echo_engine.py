@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def whole(self, status, body):
-        data = json.dumps(body).encode()
+        data = json.dumps(body, separators=(",", ":")).encode()  # as llama.cpp writes it
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=utf-8")
         self.send_header("Content-Length", str(len(data)))

@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 
 from mkllm.runtime.artifact.draft import draft
+from mkllm.runtime.hardware.plans import Plans
 from mkllm.runtime.platform import channel, children, files, own
 from mkllm.runtime.platform.windows import machine, processor, terminal
 from mkllm.runtime.signals import Terminated, raise_on_termination
@@ -266,6 +267,13 @@ def check_the_machine(folder):
         agree,
         len(registers),
     ]
+
+
+def check_what_is_remembered_is_told_anew(folder):
+    memory = Plans(folder / "plans", "subject", "hardware")
+    for kernel in ("cpu-haswell", "cpu-sse42"):
+        memory.remember_crash(kernel, "an illegal instruction")
+    return [sorted(memory.crashes()), os.listdir(folder / "plans")]
 
 
 def check_this_process(folder):

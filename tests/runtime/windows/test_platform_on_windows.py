@@ -27,6 +27,7 @@ EXPECTED = {
     "whose_the_console_is": [True, False],
     "escapes_are_for_consoles": False,
     "the_machine": [True, "x86_64", True, True, True, 6],
+    "what_is_remembered_is_told_anew": [["cpu-haswell", "cpu-sse42"], ["crashes-hardware.json"]],
     "this_process": [None, 2, True],
 }
 

@@ -84,7 +84,8 @@ def test_a_library_that_cannot_be_loaded(sandbox: Any, assemble: Callable[..., b
     sandbox.program.write_bytes(assemble(bootloader, (sandbox.folder / "pkg").read_bytes()))
     done = sandbox.run("facts")
     assert done.returncode == 72 and done.stderr.count("\n") == 1, done
-    assert done.stderr.startswith("mistral.exe: the library python311.dll of the runtime cannot be loaded on this ")
+    assert done.stderr.startswith("mistral.exe: the library python311.dll in '") and "_MEI" in done.stderr
+    assert "cannot be loaded (error 193 of Windows): remove that folder, or set MKLLM_RUNTIME_DIR" in done.stderr
 
 
 def test_truncated(sandbox: Any, artifact: bytes) -> None:
