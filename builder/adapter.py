@@ -9,10 +9,11 @@ from typing import Any
 
 from mkllm.builder import cache
 from mkllm.builder.convert.checkpoint import CONFIG, in_folder, read_json
-from mkllm.builder.convert.converter import convert, staged
+from mkllm.builder.convert.converter import convert
 from mkllm.builder.convert.environment import environment, key
 from mkllm.builder.convert.model import KEY_DIGITS, digest
 from mkllm.builder.convert.safetensors import entries
+from mkllm.builder.convert.staging import staged
 from mkllm.builder.errors import UnusableAdapter
 from mkllm.builder.model.gguf import read_gguf
 from mkllm.builder.progress import Output
@@ -59,9 +60,9 @@ def _converted(folder: Path, model: str, output: Output) -> Path:
     place = cache.folder("converted") / f"{hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]}.gguf"
     with cache.locked(place.with_suffix(".lock")):
         if not place.exists():
-            made = environment(output)
-            check_free(place.parent, size, f"{str(folder)!r} as GGUF in {str(place.parent)!r}", cache.ELSEWHERE)
             with staged(files, "adapter") as adapter, staged({CONFIG: base[CONFIG]}, "base") as config:
+                made = environment(output)
+                check_free(place.parent, size, f"{str(folder)!r} as GGUF in {str(place.parent)!r}", cache.ELSEWHERE)
                 convert(made, SCRIPT, [adapter, "--base", config], str(folder), size, place, output)
     return place
 

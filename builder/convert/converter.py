@@ -2,13 +2,11 @@
 
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mkllm.builder import cache, process
+from mkllm.builder import process
 from mkllm.builder.convert.environment import Environment
 from mkllm.builder.errors import (
     BuilderFailure,
@@ -24,8 +22,9 @@ from mkllm.builder.model.gguf import read_gguf
 from mkllm.builder.progress import Output
 from mkllm.runtime.artifact.draft import draft
 
-# The converter's libraries ask nobody for anything.
+# The converter's libraries ask nobody for anything, and have no place for a model's code, without which they run none.
 ALONE = {
+    "HF_MODULES_CACHE": os.devnull,
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -130,17 +129,6 @@ def convert(
             raise _translated(told, lines, str(failure)) from None
         read_gguf(new.path)  # whole, or it says why not
         new.commit(0o644, force=True)
-
-
-@contextmanager
-def staged(files: Mapping[str, Path], name: str) -> Iterator[Path]:
-    """A folder called `name` with links to these files and nothing else: no code of a model's is in it."""
-    with tempfile.TemporaryDirectory(dir=cache.folder("convert"), prefix=".model-") as made:
-        folder = Path(made) / name
-        for file, path in files.items():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).symlink_to(os.path.realpath(path))
-        yield folder
 
 
 def _watcher(lines: list[str], total: int, step: Callable[[int], None]) -> Callable[[str], None]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mkllm.builder import cache
 from mkllm.builder.convert.checkpoint import Checkpoint
-from mkllm.builder.convert.converter import convert, staged
+from mkllm.builder.convert.converter import convert
 from mkllm.builder.convert.environment import environment, key
+from mkllm.builder.convert.staging import staged
 from mkllm.builder.model import promise
 from mkllm.builder.model.weights import Span, Stamp, Weights
 from mkllm.builder.progress import Output
@@ -29,9 +30,10 @@ def converted(source: Checkpoint, promised: Mapping[Path, str], output: Output) 
     with cache.locked(place.with_suffix(".lock")):
         if not place.exists():
             promise.check(promised, output)
-            made = environment(output)
-            check_free(place.parent, source.size, f"{source.told!r} as GGUF in {str(place.parent)!r}", cache.ELSEWHERE)
             with staged(source.files, source.name) as folder:
+                made = environment(output)
+                what = f"{source.told!r} as GGUF in {str(place.parent)!r}"
+                check_free(place.parent, source.size, what, cache.ELSEWHERE)
                 convert(made, SCRIPT, [folder, "--outtype", kind], source.told, source.size, place, output)
     return place
 

@@ -5,6 +5,7 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ import checkpoints
 import pytest
 
 from mkllm.builder import cache
+from mkllm.builder.convert.converter import ALONE
 from mkllm.builder.convert.environment import Environment, environment
 from mkllm.builder.model.gguf import read_gguf
 from mkllm.builder.progress import Output
@@ -186,6 +188,56 @@ def test_pickles_that_only_pytorch_refuses(run: Mkllm, tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     checkpoints.write_pickle(folder / "pytorch_model.bin", b"\x80\x02cnumpy\nload\n(U\x01atR.")
     refused(run, folder, 54, "PyTorch refuses to load its files, since they would run code")
+
+
+EVIL = """
+import pathlib
+pathlib.Path({mark!r}).write_text("run")
+class Tok: ...
+"""
+
+
+def evil(place: Path) -> tuple[dict[str, object], Path]:
+    """Settings that have transformers import a file of this machine, and the file that this would write."""
+    place.mkdir()
+    mark = place / "mark"
+    (place / "evil.py").write_text(EVIL.format(mark=str(mark)))
+    name = f"{place}--evil.Tok"
+    return {"AutoTokenizer": [name, None], "AutoConfig": name, "AutoProcessor": name}, mark
+
+
+def test_no_code_that_a_model_names_is_run(run: Mkllm, converter: Environment, tmp_path: Path) -> None:
+    found, mark = evil(tmp_path / "evil")
+    folder = checkpoints.write(tmp_path / "m")
+    (folder / "tokenizer.model").unlink()  # so that transformers has to look for a tokenizer
+    (folder / "tokenizer.json").write_text("{}")
+    config = json.loads((folder / "config.json").read_text())
+    for name, settings in {
+        "config.json": {**config, "architectures": ["GPT2LMHeadModel"]},
+        "tokenizer_config.json": {},
+        "processor_config.json": {},
+    }.items():
+        (folder / name).write_text(json.dumps({**settings, "auto_map": found}))
+    done = run("build", folder, "-o", tmp_path / "out")
+    assert done.returncode in (50, 51), done.stderr
+    assert not mark.exists()
+    load = "import sys, transformers; transformers.AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)"
+    words = [converter.python, "-s", "-E", "-c", load, folder]
+    environ = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    shut = subprocess.run(words, env={**environ, **ALONE}, capture_output=True, text=True, timeout=LONG)
+    assert shut.returncode and os.devnull in shut.stderr and not mark.exists(), shut.stderr  # even if it were named
+    subprocess.run(words, env=environ, capture_output=True, timeout=LONG)
+    assert mark.exists()  # this is what it would have done
+
+
+def test_no_code_that_an_adapter_names_is_run(run: Mkllm, tmp_path: Path) -> None:
+    found, mark = evil(tmp_path / "evil")
+    folder, adapter = checkpoints.write(tmp_path / "base"), checkpoints.write_adapter(tmp_path / "adapter")
+    for file in (folder / "config.json", adapter / "adapter_config.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "auto_map": found}))
+    done = run("build", folder, "--lora", adapter, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert not mark.exists()
 
 
 def test_an_interrupt_leaves_nothing(mkllm: Path, converter: Environment, tmp_path: Path) -> None:
