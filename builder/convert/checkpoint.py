@@ -96,10 +96,12 @@ def _is_plain(file: str) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object. Raises DamagedCheckpoint."""
+    """An object. Raises DamagedCheckpoint or PermissionFailure."""
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except PermissionError:
+        raise safetensors.forbidden(path) from None
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
         raise DamagedCheckpoint(f"{str(path)!r} cannot be read ({reason}): copy or download it again") from None
     if not isinstance(found, dict):
@@ -118,7 +120,10 @@ def _with_all_parts(names: list[str]) -> set[str]:
 
 
 def checkpoint(files: Mapping[str, Path], name: str, told: str) -> Checkpoint:
-    """The model in these files. Raises MissingPart, MissingTokenizer, DamagedCheckpoint or UnsafePickle."""
+    """The model in these files.
+
+    Raises MissingPart, MissingTokenizer, DamagedCheckpoint, UnsafePickle or PermissionFailure.
+    """
     if CONFIG not in files:
         raise MissingPart(f"{told!r} has no {CONFIG}, which converting needs: get it from the source of the weights")
     config = read_json(files[CONFIG])

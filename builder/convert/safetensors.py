@@ -14,6 +14,7 @@ from typing import Any
 from mkllm.builder.errors import DamagedCheckpoint, PermissionFailure
 
 MAX_HEADER = 100_000_000  # the format's own limit
+LARGEST = 1 << 63
 METADATA = "__metadata__"
 BITS = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
@@ -39,10 +40,10 @@ def entries(path: Path) -> dict[str, Entry]:
             if length < 8 or count > min(length - 8, MAX_HEADER):
                 raise damaged(path, f"it has {length} bytes, too few for the header that it begins with")
             header = json.loads(file.read(count))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise damaged(path, "its header is not JSON") from None
     except PermissionError:
-        raise PermissionFailure(f"{str(path)!r} may not be read: check its permissions") from None
+        raise forbidden(path) from None
     except OSError as error:
         raise damaged(path, f"it cannot be read ({(error.strerror or '?').lower()})") from None
     return _checked(path, header, length - 8 - count)
@@ -65,11 +66,17 @@ def _checked(path: Path, header: Any, room: int) -> dict[str, Entry]:
 
 def _entry(value: Mapping[str, Any]) -> Entry:
     start, end = value["data_offsets"]
-    if not 0 <= start <= end:
+    shape = tuple(value["shape"])
+    if not all(type(number) is int and 0 <= number < LARGEST for number in (start, end, *shape)) or start > end:
         raise ValueError
-    return Entry(str(value["dtype"]), tuple(int(number) for number in value["shape"]), end - start)
+    return Entry(str(value["dtype"]), shape, end - start)
 
 
 def damaged(path: Path, why: str) -> DamagedCheckpoint:
     """The failure to raise for a file that is not whole."""
     return DamagedCheckpoint(f"{str(path)!r} is damaged or truncated: {why}; copy or download it again")
+
+
+def forbidden(path: Path) -> PermissionFailure:
+    """The failure to raise for a file that may not be read."""
+    return PermissionFailure(f"{str(path)!r} may not be read: check its permissions")

@@ -1,5 +1,7 @@
 """What is missing or damaged in a folder of weights is said before anything is started, each with its own exit code."""
 
+import errno
+import io
 import json
 import pickle
 import struct
@@ -16,6 +18,7 @@ from mkllm.builder.errors import (
     DamagedCheckpoint,
     MissingPart,
     MissingTokenizer,
+    PermissionFailure,
     UnsafePickle,
     UnsupportedArchitecture,
 )
@@ -68,7 +71,7 @@ def test_no_configuration(tmp_path: Path) -> None:
 
 def test_a_configuration_that_is_none(tmp_path: Path) -> None:
     folder = checkpoints.write(tmp_path / "m")
-    for text in ("{", "[]"):
+    for text in ("{", "[]", "[" * 100_000):
         (folder / "config.json").write_text(text)
         refused(folder, DamagedCheckpoint, 53, "config.json' (cannot be read|is not a JSON object)")
 
@@ -118,6 +121,7 @@ def test_damaged_safetensors(tmp_path: Path) -> None:
         struct.pack("<Q", 1 << 60) + whole[8:]: "it has .* bytes, too few for the header",
         whole[:8] + b"x" * length + whole[8 + length :]: "its header is not JSON",
         struct.pack("<Q", 2) + b"[]": "its header does not describe tensors",
+        struct.pack("<Q", 100_000) + b"[" * 100_000: "its header is not JSON",
     }.items():
         file.write_bytes(data)
         refused(folder, DamagedCheckpoint, 53, f"model.safetensors' is damaged or truncated: {why}")
@@ -160,3 +164,78 @@ def test_pickles_that_are_none(tmp_path: Path) -> None:
     refused(folder, DamagedCheckpoint, 53, "it is no archive of PyTorch's")
     file.write_bytes(pickle.dumps({}, 2))
     refused(folder, UnsupportedArchitecture, 50, "in the form of PyTorch before 1.6")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '{"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 0]}',
+        '{"dtype": "F32", "shape": [NaN], "data_offsets": [0, 0]}',
+        '{"dtype": "F32", "shape": [1.5], "data_offsets": [0, 0]}',
+        '{"dtype": "F32", "shape": ["1"], "data_offsets": [0, 4]}',
+        '{"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}',
+        '{"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}',
+        '{"dtype": "F32", "shape": [0], "data_offsets": [0, Infinity]}',
+        '{"dtype": "F32", "shape": [1' + "0" * 4000 + '], "data_offsets": [0, 0]}',
+    ],
+)
+def test_shapes_that_are_none(tmp_path: Path, entry: str) -> None:
+    folder = checkpoints.write(tmp_path / "m")
+    head = f'{{"a": {entry}}}'.encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(4))
+    refused(folder, DamagedCheckpoint, 53, "model.safetensors' is damaged or truncated: its header does not describe")
+
+
+FLAGS, METHOD = (6, 8), (8, 10)  # where they are in an archive's two headers of a file
+DEFLATED, BZIP2, LZMA, UNKNOWN = 8, 12, 14, 99
+
+
+@pytest.mark.parametrize(
+    ("places", "value", "words"),
+    [
+        (FLAGS, 1, "'archive/data.pkl' is encrypted"),
+        (METHOD, UNKNOWN, "compression method"),
+        (METHOD, DEFLATED, "decompressing"),
+        (METHOD, BZIP2, "Invalid data stream"),
+        (METHOD, LZMA, ""),
+    ],
+)
+def test_archives_that_cannot_be_read(tmp_path: Path, places: tuple[int, int], value: int, words: str) -> None:
+    folder = pickled(checkpoints.write(tmp_path / "m"), b"\xff" * 100)
+    file = folder / "pytorch_model.bin"
+    data = bytearray(file.read_bytes())
+    for mark, place in zip((b"PK\3\4", b"PK\1\2"), places, strict=True):
+        data[data.index(mark) + place] = value
+    file.write_bytes(data)
+    refused(folder, DamagedCheckpoint, 53, f"pytorch_model.bin' is damaged or truncated: it cannot be read .*{words}")
+
+
+@pytest.mark.parametrize("program", [b"", b"garbage", b"\x80\x02c", b"\x80\x02X\xff\xff\xff\xff"])
+def test_programs_that_are_none(tmp_path: Path, program: bytes) -> None:
+    refused(pickled(checkpoints.write(tmp_path / "m"), program), DamagedCheckpoint, 53, "it cannot be read")
+
+
+def test_a_program_that_would_fill_the_memory(tmp_path: Path) -> None:
+    folder = pickled(checkpoints.write(tmp_path / "m"), b"")
+    file = folder / "pytorch_model.bin"
+    data = bytearray(file.read_bytes())
+    start = data.index(b"PK\1\2")
+    data[start + 24 : start + 28] = struct.pack("<I", 1 << 31)
+    file.write_bytes(data)
+    refused(folder, DamagedCheckpoint, 53, "archive/data.pkl' is too large for what lists weights")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "pytorch_model.bin"])
+def test_files_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = checkpoints.write(tmp_path / "m")
+    if name == "pytorch_model.bin":
+        pickled(folder, b"")
+    opened = io.open
+
+    def refusing(file: object, *words: object, **more: object) -> object:
+        if str(file).endswith(name):
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return opened(file, *words, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(io, "open", refusing)
+    refused(folder, PermissionFailure, 13, f"{name}' may not be read: check its permissions")
