@@ -56,10 +56,12 @@ class Lines:
         now = time.monotonic()
         if now - self._said >= PLAIN_INTERVAL:
             self._said = now
-            rate = max(0.001, (self._done - self._first) / (now - self._begun))
-            left = max(0, self._total - self._done) / rate
             share = self._done / self._total if self._total else 1.0
-            line = f"{self._title}: {share:.0%} of {self._form(self._total)}, {self._form(rate)}/s, {left:.0f} s left"
+            line = f"{self._title}: {share:.0%} of {self._form(self._total)}"
+            if self._done > self._first:
+                rate = (self._done - self._first) / (now - self._begun)
+                left = max(0, self._total - self._done) / rate
+                line += f", {self._form(rate)}/s, {left:.0f} s left"
             print(line, file=sys.stderr, flush=True)
 
 

@@ -28,6 +28,20 @@ def test_lines_tell_rate_and_time_left(capsys: pytest.CaptureFixture[str], monke
     )
 
 
+def test_no_rate_before_anything_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    lines = Lines("converting x", 4_000_000, 1_000_000, size)
+    for seconds, count in ((6, 0), (20, 1_000_000)):
+        now[0] = 100.0 + seconds
+        lines.advance(count)
+    assert capsys.readouterr().err == (
+        "converting x: 25% of 4.00 MB\nconverting x: 50% of 4.00 MB, 50.00 kB/s, 40 s left\n"
+    )
+
+
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     output = Output(quiet=True)
     with output.task("x", 10) as advance:
