@@ -209,20 +209,16 @@ def evil(place: Path) -> tuple[dict[str, object], Path]:
 def test_no_code_that_a_model_names_is_run(run: Mkllm, converter: Environment, tmp_path: Path) -> None:
     found, mark = evil(tmp_path / "evil")
     folder = checkpoints.write(tmp_path / "m")
-    (folder / "tokenizer.model").unlink()  # so that transformers has to look for a tokenizer
-    (folder / "tokenizer.json").write_text("{}")
+    (folder / "tokenizer.model").rename(folder / "vocab.json")
+    (folder / "vocab.json").write_text("{}")
     config = json.loads((folder / "config.json").read_text())
-    for name, settings in {
-        "config.json": {**config, "architectures": ["GPT2LMHeadModel"]},
-        "tokenizer_config.json": {},
-        "processor_config.json": {},
-    }.items():
+    dream = {**config, "architectures": ["DreamModel"], "model_type": "qwen2"}  # its tokenizer may be code
+    for name, settings in {"config.json": dream, "tokenizer_config.json": {}, "processor_config.json": {}}.items():
         (folder / name).write_text(json.dumps({**settings, "auto_map": found}))
     done = run("build", folder, "-o", tmp_path / "out")
-    assert done.returncode in (50, 51), done.stderr
-    assert not mark.exists()
-    load = "import sys, transformers; transformers.AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)"
-    words = [converter.python, "-s", "-E", "-c", load, folder]
+    assert done.returncode == 51 and not mark.exists(), done.stderr
+    script = converter.source / "convert_hf_to_gguf.py"
+    words = [converter.python, "-s", "-E", "-B", script, folder, "--outfile", tmp_path / "out.gguf"]
     environ = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
     shut = subprocess.run(words, env={**environ, **ALONE}, capture_output=True, text=True, timeout=LONG)
     assert shut.returncode and os.devnull in shut.stderr and not mark.exists(), shut.stderr  # even if it were named
