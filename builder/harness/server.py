@@ -38,16 +38,28 @@ class Facts:
 
 
 def is_address(text: str) -> bool:
-    """Whether that names a server, not a file on one."""
-    parts = urlsplit(text)
-    return parts.scheme in SCHEMES and bool(parts.hostname) and parts.path in ROOTS
+    """Whether that names a server, not a file on one. Raises NoAnswer for one that cannot be right."""
+    if not text.lower().startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+        return False
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise NoAnswer(f"{hidden(text)!r} is no address: write it like http://127.0.0.1:8080") from None
+    return bool(parts.hostname) and parts.path in ROOTS
+
+
+def hidden(url: str) -> str:
+    """The address of a server as it may be shown: without a name and a password."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
 
 
 class Server:
     """An artifact that serves at `url`; every thread has a connection of its own. All methods raise NoAnswer."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
-        self.url = url.removesuffix("/").removesuffix("/v1")
+        self.url = hidden(url.removesuffix("/").removesuffix("/v1"))
         self._parts = urlsplit(self.url)
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._own = threading.local()
@@ -137,7 +149,7 @@ class Server:
                 answer = connection.getresponse()
                 text = answer.read()
                 break
-            except (http.client.HTTPException, OSError) as error:
+            except (http.client.HTTPException, OSError, UnicodeError) as error:  # the last: a name that is none
                 connection.close()
                 # One that was kept may have been closed meanwhile.
                 if last or self._stopped or not isinstance(error, (http.client.RemoteDisconnected, BrokenPipeError)):
@@ -149,7 +161,7 @@ class Server:
             raise NoAnswer(f"{self.url!r} is asked no more")
         if not hasattr(self._own, "connection"):
             kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-            self._own.connection = kind(self._parts.netloc.rpartition("@")[2], timeout=SECONDS)
+            self._own.connection = kind(self._parts.netloc, timeout=SECONDS)
             self._open.append(self._own.connection)
         connection: http.client.HTTPConnection = self._own.connection
         return connection

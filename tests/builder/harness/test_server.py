@@ -89,10 +89,36 @@ def complete(body: dict[str, Any]) -> tuple[int, Any]:
         ("hf:org/repo", False),
         ("./demo", False),
         ("http://", False),
+        ("HTTP://[::1]:8080", True),
+        ("http://u:secret@example.com", True),
+        ("//[x", False),
     ],
 )
 def test_addresses_of_servers(text: str, is_one: bool) -> None:
     assert is_address(text) is is_one
+
+
+@pytest.mark.parametrize("text", ["http://[::1", "http://127.0.0.1:abc", "http://127.0.0.1:65536", "http://[x]:1"])
+def test_addresses_that_cannot_be_right(text: str) -> None:
+    with pytest.raises(NoAnswer) as failure:
+        is_address(text)
+    assert str(failure.value) == f"{text!r} is no address: write it like http://127.0.0.1:8080"
+    assert failure.value.exit_code == 29
+
+
+def test_no_password_is_shown() -> None:
+    for address in ("http://u:secret@127.0.0.1:9/v1", "http://u:sec@ret@127.0.0.1:9"):
+        with pytest.raises(NoAnswer, match=r"^'http://127\.0\.0\.1:9' does not answer \(connection refused\)"):
+            Server(address).facts()
+    for address in ("http://u:secret@127.0.0.1:abc", "http://u:sec/ret@127.0.0.1"):
+        with pytest.raises(NoAnswer, match="is no address") as failure:
+            is_address(address)
+        assert "sec" not in str(failure.value)
+
+
+def test_a_name_that_is_none() -> None:
+    with pytest.raises(NoAnswer, match="does not answer"):
+        Server(f"http://{'a' * 70}.invalid").facts()
 
 
 def test_what_a_server_says_of_itself(playing: Callable[[Answers], Server]) -> None:
