@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mkllm.builder.commands.common import common_options, offline_option, output
+from mkllm.builder.commands.written import expect_writable, write
 from mkllm.builder.progress import size
 from mkllm.runtime.artifact.shown import shown
 
@@ -97,16 +98,25 @@ def _evaluate_text(model: str, text: Path, options: dict[str, Any]) -> None:
         raise click.UsageError("--imatrix is for quantizing: give --quant too")
     if plot and not types and not others:
         raise click.UsageError("--plot draws versions of MODEL: give --quant, or other models to compare")
+    for path in (table, plot):
+        expect_writable(path)
     found = _evaluate(model, others, text, types, imatrix, options["ctx_size"] or PIECE, options["chunks"])
-    _write(table, found, _csv)
-    if plot:
-        from mkllm.builder.quant.chart import chart
+    try:
+        if options["as_json"]:
+            click.echo(json.dumps(_object(found), indent=2))
+        else:
+            _print(found)
+    finally:  # whatever becomes of the one, the others are there
+        _write(table, plot, found)
 
-        _write(plot, found, chart)
-    if options["as_json"]:
-        click.echo(json.dumps(_object(found), indent=2))
-    else:
-        _print(found)
+
+def _write(table: Path | None, plot: Path | None, found: "Evaluation") -> None:
+    from mkllm.builder.quant.chart import chart
+
+    try:
+        write(table, _csv(found))
+    finally:
+        write(plot, chart(found) if plot else "")
 
 
 def _types(text: str | None) -> "list[QuantType]":
@@ -144,11 +154,6 @@ def _evaluate(
     warn(source, types, output())
     versions += [quantized(kit, source, kind, found, output()) for kind in types]
     return evaluate(kit, source, versions, what, output())
-
-
-def _write(path: Path | None, found: "Evaluation", form: Any) -> None:
-    if path:
-        path.write_text(form(found), encoding="utf-8")
 
 
 def _object(found: "Evaluation") -> dict[str, Any]:

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import importlib.util
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Figure:
-    """One metric of one task, or group of tasks; `error` is its standard error, None where there is none.
+    """One metric of one task, or group of tasks; `error` is its standard error; both are None where they are no
+    finite numbers, or there is none.
 
     `filter` is how the harness reads answers, None for its plain way; `documents` is how many were asked, None for a
     group."""
@@ -45,7 +47,7 @@ class Figure:
     version: str
     metric: str
     filter: str | None
-    value: float
+    value: float | None
     error: float | None
     higher_is_better: bool | None
     shots: int | None
@@ -116,12 +118,17 @@ def _figures(found: Any) -> Iterator[Figure]:
                 version=str(found.get("versions", {}).get(task, "")),
                 metric=metric,
                 filter=None if name == NO_FILTER else name,
-                value=float(value),
-                error=float(error) if isinstance(error, (int, float)) else None,
+                value=_finite(value),
+                error=_finite(error),
                 higher_is_better=found.get("higher_is_better", {}).get(task, {}).get(metric),
                 shots=found.get("n-shot", {}).get(task),
                 documents=counts.get("effective"),
             )
+
+
+def _finite(value: Any) -> float | None:
+    """What JSON can tell of a number."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 @contextlib.contextmanager

@@ -28,9 +28,7 @@ def test_lines_tell_rate_and_time_left(capsys: pytest.CaptureFixture[str], monke
     )
 
 
-def test_no_rate_before_anything_is_done(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_rate_before_anything_is_done(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     lines = Lines("converting x", 4_000_000, 1_000_000, size)
