@@ -23,6 +23,10 @@ class FromFile(click.Command):
         given = {name for name, value in typed.items() if isinstance(value, str | list | tuple | bool)}
         if not ctx.resilient_parsing and (path := _recipe(typed, given)):
             recipe = _read(path, self.params)
+            if "file" not in given and Path(str(typed["model"])).is_dir():
+                from mkllm.builder.recipe.found import expect_harmless
+
+                recipe = expect_harmless(recipe, self.params, given)
             ctx.meta[RECIPE] = recipe
             ctx.default_map = dict(recipe.values)
             if "file" not in given:

@@ -156,6 +156,69 @@ def test_a_modelfile_of_the_folder_that_it_lies_in(mkllm: Run, folder: Path) -> 
     assert manifest(folder / "out").defaults.system_prompt == "Be brief."
 
 
+HARMFUL = [
+    ("sign = 'touch {file} ran'", "'sign' is not taken from a recipe that was found in a folder"),
+    ("force = true", "'force' is not taken"),
+    ("engine-arg = ['--log-file', 'kept']", "'engine-arg' is not taken"),
+    ("output = '../kept'", "'sub/../kept' is outside of the folder"),
+    ("output = '/tmp/kept'", "'/tmp/kept' is outside of the folder"),
+    ("output = 'link/kept'", "'sub/link/kept' is outside"),
+    ("system = '@../kept'", "'sub/../kept' is outside"),
+    ("system = '@linked'", "'sub/linked' is outside"),
+    ("message = ['user', '@../kept']", "'sub/../kept' is outside"),
+    ("license = ['MIT', '@../kept']", "'sub/../kept' is outside"),
+    ("chat-template = '@../kept'", "'sub/../kept' is outside"),
+    ("imatrix = '../kept'", "'sub/../kept' is outside"),
+    ("lora = '../kept'", "'sub/../kept' is outside"),
+    ("icon = '../kept'", "'sub/../kept' is outside"),
+]
+
+
+@pytest.mark.parametrize(("line", "sentence"), HARMFUL)
+def test_a_recipe_that_was_found_in_a_folder_may_not_reach_out(
+    mkllm: Run, folder: Path, line: str, sentence: str
+) -> None:
+    (folder / "kept").write_text("kept")
+    (folder / "sub").mkdir()
+    (folder / "sub/link").symlink_to(folder)
+    (folder / "sub/linked").symlink_to(folder / "kept")
+    (folder / "sub/mkllm.toml").write_text(f"model = '../model.gguf'\n{line}\n")
+    before = sorted(os.listdir(folder))
+    done = mkllm("build", "sub")
+    refused(done, 25, sentence)
+    assert "sub/mkllm.toml:2: " in done.stderr and "name it with -f 'sub/mkllm.toml'" in done.stderr
+    assert sorted(os.listdir(folder)) == before and (folder / "kept").read_text() == "kept"
+
+
+def test_a_recipe_that_is_named_may_reach_out(mkllm: Run, folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "prompt.txt").write_text("Be brief.")
+    text = "model = '../model.gguf'\nsystem = '@../prompt.txt'\noutput = '../out'\nforce = true\n"
+    (folder / "sub/mkllm.toml").write_text(text)
+    for words in (["-f", "sub/mkllm.toml"], ["sub/mkllm.toml"]):
+        done = mkllm("build", *words)
+        assert works(done) and "options from" not in done.stderr
+        assert manifest(folder / "out").defaults.system_prompt == "Be brief."
+
+
+def test_a_recipe_that_was_found_is_told_and_gives_way_to_the_command_line(mkllm: Run, folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub/prompt.txt").write_text("Be brief.")
+    (folder / "sub/mkllm.toml").write_text("model = '../model.gguf'\noutput = '../kept'\nsystem = '@prompt.txt'\n")
+    done = mkllm("build", "sub", "-o", "out")
+    assert works(done) and done.stderr == "note: options from sub/mkllm.toml\n"
+    assert manifest(folder / "out").defaults.system_prompt == "Be brief." and not (folder / "kept").exists()
+
+
+def test_a_modelfile_that_was_found_may_not_reach_out(mkllm: Run, folder: Path, adapter: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub/Modelfile").write_text("FROM ../model.gguf\nSYSTEM @../tuned.gguf\nPARAMETER stop x\n")
+    works(mkllm("build", "sub", "-o", "out"))
+    assert manifest(folder / "out").defaults.system_prompt == "@../tuned.gguf"
+    (folder / "sub/Modelfile").write_text("FROM ../model.gguf\nADAPTER ../tuned.gguf\n")
+    refused(mkllm("build", "sub", "-o", "out2"), 25, "sub/Modelfile:2:1: 'sub/../tuned.gguf' is outside of the folder")
+
+
 def test_a_template_that_the_model_has_itself(mkllm: Run, folder: Path, gguf_bytes: Callable[..., bytes]) -> None:
     own = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     (folder / "model.gguf").write_bytes(gguf_bytes(tokenizer__chat_template=own))
