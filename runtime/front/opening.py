@@ -5,14 +5,24 @@ The chat page gets the prompt from the engine's settings, where people can see a
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from mkllm.runtime.artifact.manifest import Message
 
 Examples = Sequence[Message]
 Change = Callable[[dict[str, Any], str | None, Examples], bool]
 SYSTEM = ("system", "developer")
+# The engine reads this form, too.
+WIDE = re.compile("%u([0-9A-Fa-f]{4})")
+
+
+def endpoint(target: str) -> str:
+    """The path of a request as the engine understands it."""
+    path = target.partition("#")[0].partition("?")[0]
+    return unquote(WIDE.sub(lambda match: chr(int(match[1], 16)), path))
 
 
 def applies(method: str, path: str) -> bool:
@@ -23,7 +33,8 @@ def applies(method: str, path: str) -> bool:
 def with_opening(path: str, body: bytes, prompt: str | None, examples: Examples) -> bytes:
     """The body with `prompt`, if it has none of its own, and with `examples` behind the system prompt.
 
-    It stays as it is when nothing is to be added, or when it is not what this API takes.
+    It stays as it is when nothing is to be added, or when it is not what this API takes. A Content-Encoding has no say:
+    the engine reads plain JSON whatever it is called, and what is compressed is no JSON.
     """
     try:
         asked = json.loads(body)

@@ -137,10 +137,10 @@ class Proxy:
 
         The chat page shows its system prompt, and when it sends none, its user has deleted it.
         """
-        path, headers = _path(request), request.headers
+        path, headers = opening.endpoint(request.raw_path), request.headers
         of_page = same_origin(headers.get("Origin", ""), headers.get("Host", ""))
         prompt = None if of_page else self._prompt
-        if not (prompt or self._messages) or not opening.applies(request.method, path) or "Content-Encoding" in headers:
+        if not (prompt or self._messages) or not opening.applies(request.method, path):
             return None
         return opening.with_opening(path, await upload.whole(), prompt, self._messages)
 
@@ -201,7 +201,7 @@ class Proxy:
     async def _cut(self, request: web.BaseRequest, response: web.StreamResponse, message: str) -> None:
         """End an answer that is not whole: a stream of events says so, anything else breaks off."""
         if response.content_type == STREAM:
-            await response.write(answers.event(_path(request), message))
+            await response.write(answers.event(opening.endpoint(request.raw_path), message))
         elif request.transport:
             request.transport.abort()
 
@@ -236,10 +236,6 @@ async def _pieces(answered: aiohttp.ClientResponse, begun: bytes) -> AsyncIterat
             yield piece
     except aiohttp.ClientError:
         raise BrokenOff from None
-
-
-def _path(request: web.BaseRequest) -> str:
-    return request.raw_path.partition("?")[0]
 
 
 def _passed(headers: Mapping[str, str], without: frozenset[str]) -> CIMultiDict[str]:

@@ -236,6 +236,36 @@ def test_the_makers_system_prompt(start: Any) -> None:
         assert front.ask("/v1/chat/completions", "POST", b"no json").json["body"] == "no json"
 
 
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/v1/chat/completion%73", {}),
+        ("/v1/chat/completion%u0073", {}),
+        ("/%76%31/chat%2Fcompletions?x=1", {}),
+        ("/v1/chat/completions#x", {}),
+        ("/v1/chat/completions", {"Content_Encoding": "identity"}),
+        ("/v1/chat/completions", {"Content_Encoding": "UTF-8"}),
+    ],
+)
+def test_no_way_of_asking_leaves_the_makers_words_out(start: Any, path: str, headers: dict[str, str]) -> None:
+    asked = [{"role": "user", "content": "hello"}]
+    shown = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+    with start(prompt="Be brief.", messages=shown) as front:
+        found = front.ask(path, "POST", json.dumps({"messages": asked}), **headers).json
+        arrived = json.loads(found["body"])["messages"]
+        assert arrived == [{"role": "system", "content": "Be brief."}, *shown, *asked]
+        assert found["path"] == path.partition("#")[0]
+
+
+def test_a_compressed_body_is_left_to_the_engine(start: Any) -> None:
+    import gzip
+
+    data = gzip.compress(json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode(), mtime=0)
+    with start(prompt="Be brief.") as front:
+        found = front.ask("/v1/chat/completions", "POST", data, Content_Encoding="gzip").json
+        assert found["body"].encode("latin-1") == data and ["Content-Encoding", "gzip"] in found["headers"]
+
+
 def test_the_makers_messages_are_for_the_page_too(start: Any) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "hello"}]})
     shown = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
