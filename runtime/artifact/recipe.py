@@ -1,41 +1,47 @@
 """The recipe from which an artifact is built again, as TOML (spec/recipe.md): the same bytes come of the same kit."""
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from mkllm.runtime.artifact.manifest import Defaults, Manifest
 from mkllm.runtime.artifact.reader import Artifact
+from mkllm.runtime.artifact.shown import shown
 
 LICENCES = "licenses/maker/"
-BARE = re.compile("[A-Za-z0-9_-]+")
 SAMPLING = frozenset(
     "temperature top-p top-k min-p repeat-penalty typical-p n-predict repeat-last-n presence-penalty frequency-penalty "
     "mirostat mirostat-lr mirostat-ent seed".split()
 )
-# The options that are told here by what the manifest says of the artifact; all others are in its `options`.
+# The options that are told here by what the manifest says of the artifact.
 TOLD = SAMPLING | frozenset(
     "model sha256 revision output name target for prepack system chat-template message license ctx-size host port "
     "engine-arg".split()
 )
+# Those that are told by its `options`. No others are taken from there: a stranger's may name a program to run.
+RECORDED = frozenset("quant fit imatrix lora split max-file-size fit-one-file icon".split())
 
 
 def recipe(artifact: Artifact, file: str) -> str:
     """The recipe of an artifact that is called `file` now."""
     manifest = artifact.manifest
-    told = {**dict(_told(artifact, file)), **manifest.options}
-    lines = [f"# {line}" for line in _remarks(artifact)]
-    return "\n".join([*lines, *(f"{_key(name)} = {_value(value)}" for name, value in told.items())]) + "\n"
+    told = {
+        **dict(_told(artifact, file)),
+        **{name: manifest.options[name] for name in manifest.options if name in RECORDED},
+    }
+    lines = [f"# {_line(remark)}" for remark in _remarks(artifact)]
+    return "\n".join([*lines, *(f"{name} = {_value(value)}" for name, value in told.items())]) + "\n"
 
 
 def _remarks(artifact: Artifact) -> Iterator[str]:
     manifest = artifact.manifest
-    yield f"{_line(manifest.name)}, made by {_line(manifest.created_by)} with the kit {manifest.kit.id}"
+    yield f"{manifest.name}, made by {manifest.created_by} with the kit {manifest.kit.id}"
     if manifest.provenance.source == "file":
         yield "The model is looked for beside this recipe."
     if artifact.is_signed:
         yield "It is signed; `sign` is not told, and no two signatures are the same."
+    if unknown := sorted(manifest.options.keys() - RECORDED):
+        yield f"Options that are not known, and not told: {', '.join(unknown)}."
 
 
 def _told(artifact: Artifact, file: str) -> Iterator[tuple[str, Any]]:
@@ -68,7 +74,8 @@ def _defaults(chosen: Defaults) -> Iterator[tuple[str, Any]]:
     if chosen.context is not None:
         yield "ctx-size", chosen.context
     for name, number in chosen.sampling.items():
-        yield name.replace("_", "-"), number
+        if (key := name.replace("_", "-")) in SAMPLING:
+            yield key, number
     if chosen.host != Defaults.host:
         yield "host", chosen.host
     if chosen.port != Defaults.port:
@@ -91,11 +98,7 @@ def _literal(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _key(name: str) -> str:
-    return name if BARE.fullmatch(name) else _text(name.replace("\n", " "))
+    return shown(" ".join(text.split()))
 
 
 def _value(value: Any) -> str:

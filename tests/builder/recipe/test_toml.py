@@ -28,7 +28,7 @@ def test_every_option_is_a_key_that_is_told_or_has_no_effect() -> None:
     listed = [recipe.TOLD, WITHOUT_EFFECT, NEVER_TOLD]
     assert sum(map(len, listed)) == len(frozenset().union(*listed))
     recorded = set(known) - frozenset().union(*listed)
-    assert recorded == {"quant", "fit", "imatrix", "lora", "split", "max-file-size", "fit-one-file", "icon"}
+    assert recorded == recipe.RECORDED
 
 
 def test_values_and_files_beside(tmp_path: Path) -> None:
