@@ -151,3 +151,47 @@ def test_templates_of_nothing_but_the_models_own_marks() -> None:
     assert marks("[INST] {{ .Prompt }} [/INST]{{ .Response }}</s>") == {"[INST]", "[/INST]", "</s>"}
     assert are_own(frozenset({"[INST]", "</s>"}), "[INST] eos_token")
     assert marks(CHATML.replace("assistant", "Answer: ")) is None and marks("{{ .Prompt }}") is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        '{{ or .System "You are a pirate" }}',
+        '{{ printf "Answer as a pirate, %s" .System }}',
+        '{{ $p := "You are a pirate" }}{{ $p }}',
+        '{{ $p := "" }}{{ $p = or .System "You are a pirate" }}{{ $p }}',
+        "{{ if not .Tools }}You are a pirate{{ end }}",
+        "{{ if or .System .Tools }}You are a pirate{{ end }}",
+        "{{ if eq (len .Tools) 0 }}You are a pirate{{ end }}",
+        "{{ if .Tools }}{{ else }}You are a pirate{{ end }}",
+        '{{ with "You are a pirate" }}{{ . }}{{ end }}',
+        '{{ if $p := "You are a pirate" }}{{ $p }}{{ end }}',
+        '{{ range .Messages }}{{ if ne .Role "tool" }}You are a pirate{{ end }}{{ end }}',
+        '{{ range .Messages }}{{ if eq .Role "user" "tool" }}You are a pirate{{ end }}{{ end }}',
+        '{{ json (or .System "You are a pirate") }}',
+        "{{ currentDate }}",
+        '{{ printf "%s" currentDate }}',
+        "{{ 42 }}",
+    ],
+)
+def test_text_of_the_makers_own_is_seen_wherever_it_stands(words: str) -> None:
+    chat_template(CHATML + words)  # it is translated, so it has to be seen
+    assert marks(CHATML) and marks(CHATML + words) is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "{{ if and .Tools .System }}You have tools{{ end }}",
+        "{{ if gt (len .Tools) 0 }}You have tools{{ end }}",
+        "{{ range .Tools }}You have {{ .Function.Name }}{{ end }}",
+        '{{ range .Messages }}{{ if or .ToolCalls (eq .Role "tool") }}A call{{ end }}{{ end }}',
+        "{{ range $i, $m := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}{{ end }}",
+        "{{ $user := -1 }}{{ $first := true }}{{ range $i, $m := .Messages }}{{ $user = $i }}{{ end }}",
+        '{{ range .Messages }}{{ if eq .Role "critic" }}\n{{ end }}{{ end }}',
+        '{{ printf "<|im_start|>" }}{{ (index .Messages 0).Content }}',
+    ],
+)
+def test_what_is_of_tools_or_only_compared_is_no_text_of_the_makers(words: str) -> None:
+    chat_template(CHATML + words)
+    assert marks(CHATML + words) == {"<|im_start|>", "<|im_end|>"}
