@@ -8,7 +8,7 @@ import click
 
 from mkllm.builder.commands.text import Text
 from mkllm.builder.text import is_text
-from mkllm.runtime.artifact.engine_words import MODEL, OWN, REASONS, option_name
+from mkllm.runtime.artifact.engine_words import MODEL, OWN, REASONS, may_be_options, option_name
 from mkllm.runtime.artifact.manifest import Defaults, Message
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -89,7 +89,7 @@ def defaults(values: dict[str, Any]) -> Defaults:
         sampling={name: values[name] for name in SAMPLING if values[name] is not None},
         host=_host(values["host"]),
         port=values["port"],
-        engine_args=tuple(_engine_arg(arg) for arg in values["engine_arg"]),
+        engine_args=_engine_args(values["engine_arg"]),
     )
 
 
@@ -99,14 +99,21 @@ def _host(text: str) -> str:
     return text
 
 
-def _engine_arg(text: str) -> str:
-    if not is_text(text):
-        raise click.BadParameter(f"{text!r} is not UTF-8 text: give a text", param_hint="--engine-arg")
+def _engine_args(words: tuple[str, ...]) -> tuple[str, ...]:
+    for word in words:
+        if not is_text(word):
+            raise click.BadParameter(f"{word!r} is not UTF-8 text: give a text", param_hint="--engine-arg")
+    for word in may_be_options(words):
+        _expect_for_engine(word)
+    return words
+
+
+def _expect_for_engine(text: str) -> None:
     name = option_name(text)
     if own := OWN.get(name):
         reason = f"use {own}" + (" when the file is run" if own in WHEN_RUN else "")
     elif name in REASONS:
         reason = "use MODEL" if REASONS[name] == MODEL else REASONS[name]
     else:
-        return text
+        return
     raise click.BadParameter(f"{text!r} is not for the engine of the file: {reason}", param_hint="--engine-arg")

@@ -3,6 +3,8 @@
 The builder refuses them when an artifact is made, the runtime when it starts.
 """
 
+import re
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 MODEL = "the model is the one of this file, leave it out"
@@ -28,6 +30,9 @@ _MODELS = (
 ).split()
 _ADDRESSES = "--api-prefix --ssl-key-file --ssl-cert-file --reuse-port".split()
 _ENDING = "-h --help --usage --version -cl --cache-list --completion-bash --list-devices".split()
+# What follows these is a text, even one that looks like an option.
+_BEFORE_TEXT = ("-r", "--reverse-prompt")
+_OPTION = re.compile("--?[A-Za-z]")
 # Why each of the others is refused, and what to do.
 REASONS = dict(
     chain(
@@ -47,3 +52,16 @@ def option_name(word: str) -> str:
     """The option that the engine would take `word` for: it has `-` where that has `_`, and no `=` behind it."""
     name = word.partition("=")[0]
     return name.replace("_", "-") if name.startswith("--") else name
+
+
+def may_be_options(words: Sequence[str]) -> Iterator[str]:
+    """The words, without those that are surely texts: what follows `--reverse-prompt`, unless that may be the value of
+    an option itself."""
+    is_text, is_free = False, True
+    for word in words:
+        if is_text:
+            is_text, is_free = False, True
+            continue
+        yield word
+        is_text = is_free and word.replace("_", "-") in _BEFORE_TEXT
+        is_free = not _OPTION.match(word)

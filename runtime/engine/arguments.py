@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from mkllm.runtime.artifact.engine_words import OWN, REASONS, option_name
+from mkllm.runtime.artifact.engine_words import OWN, REASONS, may_be_options, option_name
 from mkllm.runtime.artifact.footprint import BATCH, F16, SLOTS, TYPE_BYTES
 from mkllm.runtime.artifact.manifest import WEIGHTS, Device, Manifest
 from mkllm.runtime.errors import RuntimeFailure
@@ -270,7 +270,7 @@ def _page(system_prompt: str | None) -> list[str]:
 
 
 def _checked(words: Sequence[str]) -> Sequence[str]:
-    for name in map(option_name, words):
+    for name in map(option_name, may_be_options(words)):
         if instead := OWN.get(name):
             raise WrongArgument(f"{name!r} is not for the engine of this file: use {instead} before the --")
         if reason := REASONS.get(name):

@@ -122,6 +122,28 @@ def test_all_requests_share_the_context(manifest):
     assert "--kv-unified" not in arguments(manifest, EngineOptions(parallel=1), FIT, FOUR)
 
 
+def test_a_text_to_stop_at_may_look_like_an_option(manifest):
+    for stop in ("--reverse-prompt", "--reverse_prompt", "-r"):
+        made = ("--keep", "-1", stop, "--api-key", stop, "--reverse-prompt")
+        words = arguments(with_defaults(manifest, engine_args=made), EngineOptions(), FIT, FOUR)
+        at = words.index("--keep")
+        assert tuple(words[at : at + 6]) == made
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        ("--alias", "--reverse-prompt", "--model", "x"),  # here it is the alias
+        ("--reverse-prompt", "x", "--model", "y"),
+        ("--reverse-prompt", "--reverse-prompt", "--model", "y"),
+        ("--reverse-prompt=x", "--model", "y"),
+    ],
+)
+def test_what_only_seems_to_be_a_text_to_stop_at_is_refused(manifest, made):
+    with pytest.raises(WrongArgument, match="'--model' is not for the engine of this file"):
+        arguments(with_defaults(manifest, engine_args=made), EngineOptions(), FIT, FOUR)
+
+
 WORDS = "--host --port=1 -m --model --api-key -hf -c --ctx_size --api-prefix -mu --model-url --hf-file --docker-repo"
 
 
