@@ -26,7 +26,7 @@ class Text(click.ParamType[str]):
         elif text.startswith(AT):
             name = repr(text[1:])
             text = self._read(Path(text[1:]), param, ctx)
-        if not is_text(text):
+        if not is_text(text) or "\0" in text:
             self.fail(f"{name} is not UTF-8 text: give a text", param, ctx)
         if len(json.dumps(text, ensure_ascii=False).encode()) > self._longest:
             self._too_long(name, param, ctx)

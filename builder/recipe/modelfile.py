@@ -8,21 +8,22 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mkllm.builder.errors import BuilderFailure, UnusableRecipe
+from mkllm.builder.errors import ModelNotFound
 from mkllm.builder.model import ollama
 from mkllm.builder.model.hub_reference import PREFIX
-from mkllm.builder.model.split import NAME
+from mkllm.builder.model.split import NAME, part_names
 from mkllm.builder.recipe.go_lexer import TemplateMistake
 from mkllm.builder.recipe.instructions import Instruction, Mistake, instructions
 from mkllm.builder.recipe.jinja import chat_template
 from mkllm.builder.recipe.marks import marks
 from mkllm.builder.recipe.parameters import PARAMETERS, Nothing, Option
-from mkllm.builder.recipe.recipe import At, Recipe, model_beside, wrong
+from mkllm.builder.recipe.recipe import NESTED, NUL, At, Recipe, content, model_beside, wrong
 
 ROLES = ("system", "user", "assistant")
 HUB = ("hf.co/", "huggingface.co/")
 KNOWN = ("FROM", "PARAMETER", "TEMPLATE", "SYSTEM", "ADAPTER", "LICENSE", "MESSAGE", "REQUIRES", "RENDERER", "PARSER")
 AT = "@"
+LISTED = 5
 
 
 def read(path: Path) -> Recipe:
@@ -47,13 +48,14 @@ def at(text: str, offset: int) -> At:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = content(path)
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return data.decode("utf-16" if wide else "utf-8-sig").replace("\r\n", "\n")
+        text = data.decode("utf-16" if wide else "utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise wrong(path, None, "it is not UTF-8 text: a Modelfile is") from None
-    except OSError as error:
-        raise UnusableRecipe(f"{str(path)!r} cannot be read ({(error.strerror or '?').lower()}): check it") from None
+    if "\0" in text:
+        raise wrong(path, at(text, text.index("\0")), NUL)
+    return text
 
 
 class _Reader:
@@ -108,7 +110,10 @@ class _Reader:
         self.notes.append(f"{self._path}:{place.line}:{place.column}: {sentence}")
 
     def _model(self, found: Instruction) -> None:
-        text = model(found.value, self._path.parent)
+        try:
+            text = model(found.value, self._path.parent)
+        except Several as several:
+            raise Mistake(found.offset, str(several)) from None
         if (before := self.values.get("model")) and not _is_same_split(before, text):
             raise Mistake(found.offset, f"a second FROM {found.value!r}: one file has one model, leave one of them out")
         if not before:
@@ -139,6 +144,8 @@ class _Reader:
             self.marks = marks(found.value)
         except TemplateMistake as mistake:
             raise Mistake(found.begin + mistake.offset, f"TEMPLATE: {mistake}") from None
+        except RecursionError:
+            raise Mistake(found.offset, f"TEMPLATE: {NESTED}") from None
 
     def _message(self, found: Instruction) -> None:
         role = found.second.lower()
@@ -150,21 +157,37 @@ class _Reader:
             self._add("message", [[role, _literal(found.value)]], found)
 
 
+class Several(Exception):
+    """A name with `*` means several models."""
+
+
 def model(text: str, folder: Path) -> str:
-    """What FROM names: a file, or what Ollama's store has under that name, or else a short name of mkllm's."""
+    """What FROM names: a file, or what Ollama's store has under that name, or else a short name of mkllm's.
+
+    Raises Several, and what `ollama.find` does for a model that the store has and that cannot be used.
+    """
     for prefix in HUB:
         if text.lower().startswith(prefix):
             return PREFIX + text[len(prefix) :]
     if text.startswith("~"):
         text = os.path.expanduser(text)
-    if "*" in text and (files := sorted(glob.glob(str(folder / text)))):
-        return files[0]
+    if "*" in text and (files := sorted(glob.glob(os.path.join(glob.escape(str(folder)), text)))):
+        return _one(text, files)
     found = model_beside(text, folder)
     if found == text and not text.startswith((PREFIX, ollama.PREFIX)):
-        with contextlib.suppress(BuilderFailure):
+        with contextlib.suppress(ModelNotFound):
             ollama.find(ollama.PREFIX + text)
             return ollama.PREFIX + text
     return found
+
+
+def _one(text: str, files: list[str]) -> str:
+    """The only model of the files, or the first of its parts. Raises Several."""
+    first = Path(files[0])
+    if {Path(file) for file in files} <= {first.with_name(name) for name in part_names(first.name)}:
+        return str(first)
+    listed = ", ".join(repr(os.path.basename(file)) for file in files[:LISTED]) + (", …" if files[LISTED:] else "")
+    raise Several(f"FROM {text!r} means {len(files)} files ({listed}): name one of them")
 
 
 def _is_same_split(one: str, other: str) -> bool:

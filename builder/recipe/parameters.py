@@ -1,5 +1,6 @@
 """Ollama's parameters and what they are here: an option of `mkllm build`, words for the engine, or nothing."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,6 +62,19 @@ def _layers(text: str) -> Sequence[str]:
     return ("--n-gpu-layers", str(number)) if number >= 0 else ()
 
 
+def _positive(name: str) -> Words:
+    def words(text: str) -> Sequence[str]:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            raise ValueError("a number above 0")
+        return name, text
+
+    return Words(words)
+
+
 NO_KIND = "llama.cpp has nothing of the kind"
 NO_MEANING = "it is left out, since llama.cpp decides that itself"
 PARAMETERS: Mapping[str, Option | Words | Nothing] = {
@@ -98,6 +112,6 @@ PARAMETERS: Mapping[str, Option | Words | Nothing] = {
     "f16_kv": Nothing("caches are in f16 unless --engine-arg says --cache-type-k", TRUE),
     "logits_all": Nothing(NO_MEANING, FALSE),
     "vocab_only": Nothing("a file without weights would be of no use", FALSE),
-    "rope_frequency_base": _counted("--rope-freq-base", 1),
-    "rope_frequency_scale": Words(lambda text: ("--rope-freq-scale", text)),
+    "rope_frequency_base": _positive("--rope-freq-base"),
+    "rope_frequency_scale": _positive("--rope-freq-scale"),
 }

@@ -1,5 +1,6 @@
 """What a recipe says, whatever form it has: values for the options of `mkllm build`, and where each stands."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,10 +8,14 @@ from typing import Any
 
 from mkllm.builder.errors import UnusableRecipe
 from mkllm.builder.model import address, ollama
+from mkllm.builder.model.gguf import MAGIC
 from mkllm.builder.model.hub_reference import PREFIX
 from mkllm.builder.model.reference import DEMO, SUFFIX
 
 ELSEWHERE = (PREFIX, ollama.PREFIX)
+LONGEST = 16 << 20  # bytes
+NESTED = "it is nested too deeply: make it flatter"
+NUL = "a character 0 is no part of a text or of a file's name: leave it out"
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,30 @@ def wrong(path: Path, at: At | None, sentence: str) -> UnusableRecipe:
     return UnusableRecipe(":".join([str(path), *map(str, numbers)]) + f": {sentence}")
 
 
+def content(path: Path) -> bytes:
+    """What is in the file of a recipe. Raises UnusableRecipe."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LONGEST + 1)
+    except OSError as error:
+        raise UnusableRecipe(
+            f"{str(path)!r} cannot be read ({(error.strerror or '?').lower()}): name a recipe or a Modelfile"
+        ) from None
+    if data.startswith(MAGIC):
+        raise UnusableRecipe(f"{str(path)!r} is no recipe but a model: name it without -f")
+    if len(data) > LONGEST:
+        raise UnusableRecipe(
+            f"{str(path)!r} is larger than {LONGEST >> 20} MiB, too long for a recipe: name another file"
+        )
+    return data
+
+
 def model_beside(text: str, folder: Path) -> str:
     """The model reference `text` of a recipe in `folder`: names of files count from there."""
     if text == DEMO or text.startswith(ELSEWHERE) or address.is_address(text):
         return text
     place = folder / text
-    is_file = text.endswith(SUFFIX) or text.startswith(("./", "../", "/")) or text in (".", "..") or place.exists()
+    is_file = (
+        text.endswith(SUFFIX) or text.startswith(("./", "../", "/")) or text in (".", "..") or os.path.exists(place)
+    )
     return str(place) if is_file else text

@@ -1,6 +1,7 @@
 """`mkllm.toml`: the options of `mkllm build` by their names on its command line (spec/recipe.md); builds nothing."""
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ import click
 
 from mkllm.builder.commands.text import AT, Text
 from mkllm.builder.errors import UnusableRecipe
-from mkllm.builder.recipe.recipe import At, Recipe, model_beside, wrong
+from mkllm.builder.recipe.recipe import NESTED, NUL, At, Recipe, content, model_beside, wrong
 
 MODEL = "model"
 SYNTAX = re.compile(r"(?P<why>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)")
@@ -30,10 +31,17 @@ def keys(params: Sequence[click.Parameter]) -> dict[str, click.Parameter]:
 
 def read(path: Path, params: Sequence[click.Parameter]) -> Recipe:
     """The recipe in a file. Raises UnusableRecipe."""
+    try:
+        return _read(path, params)
+    except RecursionError:
+        raise wrong(path, None, NESTED) from None
+
+
+def _read(path: Path, params: Sequence[click.Parameter]) -> Recipe:
     text = _text(path)
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not only TOMLDecodeError: Python takes no number of thousands of digits
         raise _syntax(path, text, str(error)) from None
     known = keys(params)
     values, places = {}, {}
@@ -50,13 +58,9 @@ def read(path: Path, params: Sequence[click.Parameter]) -> Recipe:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode()
+        return content(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise wrong(path, None, "it is not UTF-8 text: a recipe is TOML") from None
-    except OSError as error:
-        raise UnusableRecipe(
-            f"{str(path)!r} cannot be read ({(error.strerror or '?').lower()}): name a recipe or a Modelfile"
-        ) from None
 
 
 def _syntax(path: Path, text: str, message: str) -> UnusableRecipe:
@@ -80,7 +84,7 @@ def _line(text: str, name: str) -> int:
 def _is_toml(text: str) -> bool:
     try:
         tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         return False
     return True
 
@@ -103,6 +107,8 @@ def _is_nested(value: list[Any]) -> bool:
 
 
 def _single(path: Path, at: At, name: str, value: Any, param: click.Parameter) -> Any:
+    if any("\0" in word for word in (value if isinstance(value, list) else [value]) if isinstance(word, str)):
+        raise wrong(path, at, f"{name!r}: {NUL}")
     if param.nargs > 1:
         if isinstance(value, list) and len(value) == param.nargs and all(type(word) is str for word in value):
             return value
@@ -147,5 +153,6 @@ def _file(value: Any, kind: click.ParamType[Any], folder: Path) -> Any:
     if isinstance(kind, click.Path):
         return str(folder / value)
     if isinstance(kind, Text) and value.startswith(AT) and not value.startswith(AT * 2):
-        return AT + str(folder / value[1:])
+        place = str(folder / value[1:])
+        return AT + (os.path.join(os.curdir, place) if place.startswith(AT) else place)
     return value

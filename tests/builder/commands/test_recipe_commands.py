@@ -234,6 +234,13 @@ def test_a_template_that_the_model_has_itself(mkllm: Run, folder: Path, gguf_byt
     assert "Answer: " in str(manifest(folder / "other").defaults.chat_template)
 
 
+@pytest.mark.parametrize("text", ["--api-key", "--port=1", "-m", "--reverse-prompt"])
+def test_a_stop_text_may_look_like_an_option(mkllm: Run, folder: Path, text: str) -> None:
+    (folder / "Modelfile").write_text(f"FROM model.gguf\nPARAMETER num_keep -1\nPARAMETER stop {text}\n")
+    works(mkllm("build", "-f", "Modelfile", "-o", "out"))
+    assert manifest(folder / "out").defaults.engine_args == ("--keep", "-1", "--reverse-prompt", text)
+
+
 def test_notes_tell_file_and_line(mkllm: Run, folder: Path) -> None:
     (folder / "Modelfile").write_text("FROM model.gguf\nPARAMETER tfs_z 0.5\n")
     done = mkllm("build", "-f", "Modelfile", "-o", "out")
@@ -268,6 +275,11 @@ def test_notes_tell_file_and_line(mkllm: Run, folder: Path) -> None:
         ("Modelfile", "FROM model.gguf\nPARAMETER top_p 2\n", [], 25, "Modelfile:2:1: 2.0 is not in the range 0<=x<=1"),
         ("Modelfile", "FROM model.gguf\nSYSTM x\n", [], 25, "Modelfile:2:1: there is no instruction 'SYSTM'"),
         ("Modelfile", "FROM none.gguf\n", [], 10, "none.gguf"),
+        ("Modelfile", f"FROM {'x' * 300}\n", [], 10, "x" * 300),
+        ("mkllm.toml", f"model = '{'x' * 300}'\n", [], 10, "x" * 300),
+        ("mkllm.toml", f"x = {'[' * 5000}{']' * 5000}\n", [], 25, "mkllm.toml: it is nested too deeply"),
+        ("mkllm.toml", 'model = "a\\u0000b"\n', [], 25, "mkllm.toml:1: 'model': a character 0 is no part of"),
+        ("Modelfile", 'FROM model.gguf\nTEMPLATE {{ "a\\x00b" }}\n', [], 25, "Modelfile:2:1: what was given is not"),
         ("Modelfile", "FROM no-such-model\n", [], 10, "'no-such-model'"),
     ],
 )

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mkllm.builder.errors import UnusableRecipe
-from mkllm.builder.recipe.modelfile import model, read
-from mkllm.builder.recipe.recipe import At, Recipe
+from mkllm.builder.errors import UnusableModel, UnusableRecipe
+from mkllm.builder.recipe.modelfile import Several, model, read
+from mkllm.builder.recipe.recipe import LONGEST, At, Recipe
 
 
 def reading(folder: Path, text: str) -> Recipe:
@@ -67,6 +67,9 @@ def test_the_system_prompt_may_be_a_message(tmp_path: Path) -> None:
         ("use_mlock true", "engine_arg", ["--load-mode", "mlock"]),
         ("numa true", "engine_arg", ["--numa", "distribute"]),
         ("tfs_z 1", None, None),
+        ("rope_frequency_base 10000.0", "engine_arg", ["--rope-freq-base", "10000.0"]),
+        ("rope_frequency_scale 0.25", "engine_arg", ["--rope-freq-scale", "0.25"]),
+        ("stop --api-key", "engine_arg", ["--reverse-prompt", "--api-key"]),
     ],
 )
 def test_parameters(tmp_path: Path, line: str, name: str | None, value: object) -> None:
@@ -106,6 +109,11 @@ def test_what_has_no_counterpart_is_said(tmp_path: Path, line: str, why: str) ->
             "2:1",
             "PARAMETER num_keep is '-3', and has to be a whole number from -1 on",
         ),
+        ("FROM demo\nPARAMETER rope_frequency_base 0", "2:1", "is '0', and has to be a number above 0"),
+        ("FROM demo\nPARAMETER rope_frequency_scale nan", "2:1", "is 'nan', and has to be a number above 0"),
+        ("FROM de\0mo", "1:8", "a character 0 is no part of a text or of a file's name: leave it out"),
+        ("FROM demo\nTEMPLATE " + "{{ if .System }}" * 3000 + "{{ end }}" * 3000, "2:1", "TEMPLATE: it is nested too"),
+        ("FROM demo\nTEMPLATE {{ " + "(" * 3000 + ".System" + ")" * 3000 + " }}", "2:1", "TEMPLATE: it is nested too"),
         ("FROM demo\nPARAMETER use_mmap perhaps", "2:1", "has to be true or false"),
         ("FROM demo\nMESSAGE tool x", "2:1", "'tool' is no role of a MESSAGE: known are system, user, assistant"),
         ("FROM demo\nFROM other", "2:1", "a second FROM 'other': one file has one model"),
@@ -130,6 +138,39 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     assert read(path).values == {"model": "demo", "system": "a\nb"}
 
 
+def test_files_that_are_too_long_or_models(tmp_path: Path) -> None:
+    path = tmp_path / "Modelfile"
+    path.write_bytes(b"FROM demo\n" + b"#" * LONGEST)
+    with pytest.raises(UnusableRecipe, match="is larger than 16 MiB, too long for a recipe: name another file"):
+        read(path)
+    path.write_bytes(b"GGUF\3\0\0\0")
+    with pytest.raises(UnusableRecipe, match="is no recipe but a model: name it without -f"):
+        read(path)
+
+
+def test_a_name_that_is_too_long_for_a_file(tmp_path: Path) -> None:
+    assert model("x" * 300, tmp_path) == "x" * 300 and model("./" + "x" * 300, tmp_path) == str(tmp_path / ("x" * 300))
+
+
+def test_a_star_means_one_model(tmp_path: Path) -> None:
+    folder = tmp_path / "a[b]*"
+    folder.mkdir()
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab/other.gguf").touch()
+    assert model("*.gguf", folder) == str(folder / "*.gguf")
+    (folder / "one.gguf").touch()
+    assert model("*.gguf", folder) == str(folder / "one.gguf")
+    (folder / "two.gguf").touch()
+    (folder / "Modelfile").write_text("SYSTEM x\nFROM *.gguf\n")
+    with pytest.raises(UnusableRecipe) as failure:
+        read(folder / "Modelfile")
+    sentence = ":2:1: FROM '*.gguf' means 2 files ('one.gguf', 'two.gguf'): name one of them"
+    assert str(failure.value).endswith(sentence)
+    (folder / "two.gguf").rename(folder / "one-00001-of-00002.gguf")
+    with pytest.raises(Several, match="means 2 files"):
+        model("*.gguf", folder)
+
+
 def test_what_from_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "none"))
     assert model("llama3.2:3b", tmp_path) == "llama3.2:3b"  # a short name of mkllm's, perhaps
@@ -150,3 +191,16 @@ def test_a_name_that_ollamas_store_has(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(ollama, "find", lambda text: text)
     assert model("llama3.2", tmp_path) == "ollama:llama3.2"
+
+
+@pytest.mark.parametrize("layers", ["no JSON", '{"layers": []}'])
+def test_a_broken_model_of_ollamas_store_is_not_replaced_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: str
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path))
+    place = tmp_path / "manifests/registry.ollama.ai/library/mistral-7b"
+    place.mkdir(parents=True)
+    (place / "latest").write_text(layers)
+    with pytest.raises(UnusableModel):
+        model("mistral-7b", tmp_path)
+    assert model("mistral-8b", tmp_path) == "mistral-8b"

@@ -55,6 +55,20 @@ def test_values_and_files_beside(tmp_path: Path) -> None:
     }
 
 
+def test_a_folder_that_begins_with_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "@mine").mkdir()
+    (tmp_path / "@mine/mkllm.toml").write_text("system = '@prompt.txt'")
+    assert read(Path("@mine/mkllm.toml"), build.params).values == {"system": "@./@mine/prompt.txt"}
+    (tmp_path / "mkllm.toml").write_text("system = '@./@prompt.txt'")
+    assert read(Path("mkllm.toml"), build.params).values == {"system": "@./@prompt.txt"}
+
+
+def test_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "mkllm.toml").write_bytes(b"\xef\xbb\xbfmodel = 'demo'\r\n")
+    assert read(tmp_path / "mkllm.toml", build.params).values == {"model": "demo"}
+
+
 @pytest.mark.parametrize("name", ["demo", "mistral-7b", "hf:org/repo", "ollama:x", "https://x/y.gguf"])
 def test_models_that_are_no_files(tmp_path: Path, name: str) -> None:
     assert reading(tmp_path, f'model = "{name}"').values == {"model": name}
@@ -74,6 +88,15 @@ def test_models_that_are_no_files(tmp_path: Path, name: str) -> None:
         ("ctx-size = '512'", ":1", "'ctx-size' takes a number, not '512'"),
         ("ctx-size = true", ":1", "'ctx-size' takes a number, not True"),
         ("force = 1", ":1", "'force' takes true or false, not 1"),
+        ("model = 'demo'\noutput = \"a\\u0000b\"", ":2", "'output': a character 0 is no part of a text or of a file's"),
+        ('model = "a\\u0000b"', ":1", "'model': a character 0"),
+        ('imatrix = "a\\u0000b"', ":1", "'imatrix': a character 0"),
+        ('system = "@a\\u0000b"', ":1", "'system': a character 0"),
+        ('chat-template = "a\\u0000b"', ":1", "'chat-template': a character 0"),
+        ('engine-arg = ["--keep", "a\\u0000b"]', ":1", "'engine-arg': a character 0"),
+        ('message = ["user", "a\\u0000b"]', ":1", "'message': a character 0"),
+        ("engine-arg = " + "[" * 5000 + "]" * 5000, "", "it is nested too deeply: make it flatter"),
+        ("ctx-size = " + "1" * 5000, ":1", "it is not TOML (exceeds the limit"),
         ("system = 1", ":1", "'system' takes a string, not 1"),
         ("engine-arg = [1]", ":1", "'engine-arg' takes a string, not 1"),
         ("max-file-size = 1.5", ":1", "'max-file-size' takes a string or a number, not 1.5"),
@@ -88,6 +111,9 @@ def test_what_is_refused(tmp_path: Path, text: str, place: str, sentence: str) -
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UnusableRecipe, match="cannot be read \\(no such file or directory\\)"):
+        read(tmp_path / "mkllm.toml", build.params)
+    (tmp_path / "mkllm.toml").write_bytes(b"GGUF\3\0\0\0")
+    with pytest.raises(UnusableRecipe, match="is no recipe but a model: name it without -f"):
         read(tmp_path / "mkllm.toml", build.params)
     (tmp_path / "mkllm.toml").write_bytes(b"\xff")
     with pytest.raises(UnusableRecipe, match="it is not UTF-8 text: a recipe is TOML"):
