@@ -103,8 +103,10 @@ def answer(demo: Path) -> str:
 
 def test_size(kit: Kit, mkllm: Path, tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in kit.path.rglob("*") if path.is_file()) <= MOST_BYTES
-    words = [mkllm, "kit", "build", "--target", ARM.name, "--wheel", tmp_path]
+    variants = ",".join(name.removeprefix("cpu-") for name, _ in kit.backends)
+    words = [mkllm, "kit", "build", "--target", ARM.name, "--variants", variants, "--wheel", tmp_path]
     subprocess.run(words, check=True, capture_output=True)
+    assert find_kit(ARM.name).id == kit.id
     (wheel,) = tmp_path.iterdir()
     assert wheel.name.startswith("mkllm_kit_linux_aarch64-") and wheel.stat().st_size <= MOST_BYTES_OF_WHEEL
 
