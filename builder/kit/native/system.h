@@ -1,4 +1,4 @@
-// What the files of this folder ask of the operating system; system_linux.cpp, system_windows.cpp and system_macos.cpp answer.
+// What the files of this folder ask of the operating system; the files system_*.cpp answer.
 #pragma once
 
 #include <cstddef>
