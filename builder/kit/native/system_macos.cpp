@@ -1,15 +1,12 @@
 // What system_posix.cpp leaves to it.
 #include "system.h"
 
-#include <cerrno>
 #include <climits>
-#include <csignal>
 #include <cstdlib>
 #include <memory>
 
 #include <fcntl.h>
 #include <mach/mach.h>
-#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysctl.h>
@@ -28,10 +25,10 @@ unsigned mkllm_processors_allowed() {
 uint64_t mkllm_free_memory() {
     vm_statistics64_data_t facts;
     mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;
-    if (host_statistics64(mach_host_self(), HOST_VM_INFO64, (host_info64_t) &facts, &count) != KERN_SUCCESS) {
-        return UINT64_MAX;
-    }
-    return ((uint64_t) facts.free_count + facts.inactive_count + facts.purgeable_count) * mkllm_page();
+    const mach_port_t host = mach_host_self();
+    const kern_return_t asked = host_statistics64(host, HOST_VM_INFO64, (host_info64_t) &facts, &count);
+    mach_port_deallocate(mach_task_self(), host);
+    return asked == KERN_SUCCESS ? ((uint64_t) facts.free_count + facts.inactive_count) * mkllm_page() : UINT64_MAX;
 }
 
 // By its name, since opening a descriptor under /dev/fd gives one that shares its position. A file that has lost its name has to
@@ -59,20 +56,10 @@ FILE * mkllm_reopen(int fd, int64_t offset) {
     return f && fseeko(f.get(), (off_t) offset, SEEK_SET) == 0 ? f.release() : nullptr;
 }
 
+// The signal would be the process's, whichever thread writes and whatever that has blocked.
 int64_t mkllm_write_quietly(int fd, const char * data, size_t size) {
-    sigset_t pipe_signal, before, waiting;
-    sigemptyset(&pipe_signal);
-    sigaddset(&pipe_signal, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-    const int64_t n = mkllm_write(fd, data, size);
-    const int error = errno;
-    if (n == -1 && error == EPIPE && sigpending(&waiting) == 0 && sigismember(&waiting, SIGPIPE)) {
-        int taken;
-        sigwait(&pipe_signal, &taken);
-    }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    errno = error;
-    return n;
+    fcntl(fd, F_SETNOSIGPIPE, 1);
+    return mkllm_write(fd, data, size);
 }
 
 // There are no files in memory alone: one without a name, of which what is in use stays in memory while there is room.
