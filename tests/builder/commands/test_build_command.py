@@ -18,37 +18,7 @@ import pytest
 from mkllm.builder.kit.target import TARGETS
 from mkllm.runtime.artifact.reader import open_artifact
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-COMMAND = [sys.executable, "-P", "-m", "mkllm.builder"]
-
-
-@pytest.fixture
-def mkllm(kit_cache: Path, tmp_path: Path, small_gguf: Path) -> Run:
-    """Runs `mkllm` in a folder of its own that holds model.gguf; its standard input is empty."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "model.gguf").write_bytes(small_gguf.read_bytes())
-
-    def running(*args: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-        command = [*COMMAND, *map(str, args)]
-        return subprocess.run(  # type: ignore[call-overload, no-any-return]
-            command, **{"cwd": folder, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL} | options
-        )
-
-    return running
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "work"
-
-
-def refused(done: subprocess.CompletedProcess[str], code: int, *texts: str) -> None:
-    """One sentence, the right exit code, no traceback, nothing on standard output."""
-    assert done.returncode == code, done.stderr
-    assert done.stderr.startswith("mkllm: ") and done.stderr.count("\n") == 1 and done.stdout == ""
-    for text in texts:
-        assert text in done.stderr
+from .program import COMMAND, Run, refused
 
 
 def test_build_and_run(mkllm: Run, folder: Path) -> None:

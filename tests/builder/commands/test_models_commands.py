@@ -4,24 +4,12 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-COMMAND = [sys.executable, "-P", "-m", "mkllm.builder"]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, small_gguf: Path) -> Path:
-    """A folder with model.gguf."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "model.gguf").write_bytes(small_gguf.read_bytes())
-    return folder
+from .program import Run, refused, run
 
 
 @pytest.fixture
@@ -30,23 +18,9 @@ def mkllm(kit_cache: Path, folder: Path, tmp_path: Path) -> Run:
     home = {"HOME": str(tmp_path / "home"), "HF_HOME": str(tmp_path / "hf"), "OLLAMA_MODELS": str(tmp_path / "none")}
 
     def running(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *map(str, args)],
-            cwd=folder,
-            env={**os.environ, **home, **env},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
+        return run(folder, *args, env={**os.environ, **home, **env})
 
     return running
-
-
-def refused(done: subprocess.CompletedProcess[str], code: int, *texts: str) -> None:
-    """One sentence, the right exit code, nothing on standard output."""
-    assert done.returncode == code, done.stderr
-    assert done.stderr.startswith("mkllm: ") and done.stderr.count("\n") == 1 and done.stdout == ""
-    assert all(text in done.stderr for text in texts), done.stderr
 
 
 def test_models_are_listed(mkllm: Run) -> None:

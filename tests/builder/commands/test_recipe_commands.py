@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,19 +11,10 @@ import pytest
 from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.artifact.reader import open_artifact
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
+from .program import Run, refused
 
 ADAPTER = {"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora"}
 TENSORS = {"blk.0.attn_q.weight.lora_a": ((64, 4), 0), "blk.0.attn_q.weight.lora_b": ((4, 64), 0)}
-
-
-@pytest.fixture
-def folder(tmp_path: Path, small_gguf: Path) -> Path:
-    path = tmp_path / "work"
-    path.mkdir()
-    (path / "model.gguf").write_bytes(small_gguf.read_bytes())
-    return path
 
 
 @pytest.fixture
@@ -34,23 +24,9 @@ def adapter(folder: Path, gguf_bytes: Callable[..., bytes]) -> Path:
     return path
 
 
-@pytest.fixture
-def mkllm(kit_cache: Path, folder: Path) -> Run:
-    def running(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-P", "-m", "mkllm.builder", *map(str, words)]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-
-    return running
-
-
 def works(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def refused(done: subprocess.CompletedProcess[str], code: int, text: str) -> None:
-    assert done.returncode == code and done.stderr.count("\n") == 1 and done.stdout == "", done.stderr
-    assert text in done.stderr
 
 
 def manifest(path: Path) -> Manifest:
