@@ -1,5 +1,7 @@
 """Build: `mkllm build` of a large GGUF, for the first time and again, against `cp` of it, in turn, medians; memory.
 
+Each from the page cache, and from the disk: a file that was just downloaded, and one that was not.
+
 Usage: python tests/bench/building.py MODEL.gguf [ROUNDS]
 """
 
@@ -17,6 +19,7 @@ from measure import median, report
 from mkllm.builder import cache
 
 FIRST, AGAIN = "mkllm build", "mkllm build, again"
+DISK = ", from the disk"
 
 
 def timed(args: Sequence[str | Path]) -> tuple[float, int]:
@@ -30,6 +33,20 @@ def timed(args: Sequence[str | Path]) -> tuple[float, int]:
     return time.perf_counter() - begun, usage.ru_maxrss * 1024
 
 
+def forgotten(path: Path) -> None:
+    """Nothing of it is in the page cache any more."""
+    with path.open("rb") as file:
+        os.fdatasync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cached(path: Path) -> None:
+    """All of it is in the page cache."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(1 << 24):
+            pass
+
+
 def main(model: Path, rounds: int) -> None:
     with tempfile.TemporaryDirectory(dir=model.parent) as folder:
         target = Path(folder) / "out"
@@ -39,16 +56,27 @@ def main(model: Path, rounds: int) -> None:
             FIRST: lambda: timed(["mkllm", "build", model, "-o", target, "-q"]),
             AGAIN: lambda: timed(["mkllm", "build", model, "-o", target, "-q"]),
         }
+        ways |= {name + DISK: way for name, way in ways.items()}
         samples: dict[str, list[tuple[float, int]]] = {name: [] for name in ways}
         for turn in range(rounds + 1):
             for name, way in ways.items():
                 target.unlink(missing_ok=True)
                 os.sync()  # what the one before it left to be written is not this one's to wait for
-                if name == FIRST:
+                if name.removesuffix(DISK) == FIRST:
                     shutil.rmtree(cache.root() / "digests", ignore_errors=True)
+                (forgotten if name.endswith(DISK) else cached)(model)
                 sample = way()
                 samples[name] += [sample] if turn else []
     _report(model, samples)
+
+
+def _against(seconds: dict[str, float], place: str, told: str) -> str:
+    first, again = seconds[FIRST + place], seconds[AGAIN + place]
+    plain, synced = seconds["cp" + place], seconds["cp and sync" + place]
+    return (
+        f"{told}, build against `cp`: {first / plain:.2f}, against `cp` and sync: {first / synced:.2f}; "
+        f"again: {again / plain:.2f} and {again / synced:.2f}."
+    )
 
 
 def _report(model: Path, samples: dict[str, list[tuple[float, int]]]) -> None:
@@ -60,11 +88,9 @@ def _report(model: Path, samples: dict[str, list[tuple[float, int]]]) -> None:
         for name in samples
     ]
     text = (
-        f"A {size / 1e9:.2f} GB GGUF in the page cache, {len(samples['cp'])} rounds in turn, medians. The build hashes "
-        "(SHA-256 and CRC-32), reads back and syncs; plain `cp` does not wait for the disk. A file that was hashed "
-        f"before is only copied. Build against `cp`: {seconds[FIRST] / seconds['cp']:.2f}, against `cp` and sync: "
-        f"{seconds[FIRST] / seconds['cp and sync']:.2f}; again: {seconds[AGAIN] / seconds['cp']:.2f} and "
-        f"{seconds[AGAIN] / seconds['cp and sync']:.2f}."
+        f"A {size / 1e9:.2f} GB GGUF, {len(samples['cp'])} rounds in turn, medians. The build hashes (SHA-256 and "
+        "CRC-32), reads back and syncs; plain `cp` does not wait for the disk. A file that was hashed before is only "
+        f"copied. {_against(seconds, '', 'From the page cache')} {_against(seconds, DISK, 'From the disk')}"
     )
     report(f"building-{model.stem}", f"Building from {model.stem}", text, ["", "time", "rate", "most resident"], rows)
 
