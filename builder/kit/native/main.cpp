@@ -23,5 +23,8 @@ int main(int argc, char ** argv) {
     if (argc == 2 && std::strcmp(argv[1], "restore") == 0) {
         return mkllm_restore();
     }
+    if (argc == 3 && std::strcmp(argv[1], "projector") == 0) {
+        return mkllm_projector(argv[2]);
+    }
     return llama_app_main(argc, argv);
 }

@@ -15,6 +15,9 @@ llama_model *        mkllm_model_load_from_file(const char * path, llama_model_p
 llama_adapter_lora * mkllm_adapter_lora_init(llama_model * model, const char * path);
 void                 mkllm_backend_load_all(void);
 void                 mkllm_backend_init(void);
+
+// How a projector is opened, placed where its GGUF begins (projector.cpp); null for none.
+extern FILE * (*mkllm_open_projector)(const char * path);
 }
 
 using file_ptr = std::unique_ptr<FILE, int (*)(FILE *)>;
@@ -50,9 +53,10 @@ unsigned mkllm_processors();
 // Have repacked weights written by all processors, into huge pages (repack.cpp). To be called once the modules are loaded.
 void mkllm_quicken_repack();
 
-// Commands (measure.cpp, prepack.cpp, slice.cpp); they return the exit status.
+// Commands (measure.cpp, prepack.cpp, projector_facts.cpp, slice.cpp); they return the exit status.
 int mkllm_slice(const char * megabytes);
 int mkllm_measure();
+int mkllm_projector(const char * path);
 int mkllm_prepack();
 int mkllm_restore();
 int mkllm_in_place();

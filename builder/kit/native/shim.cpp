@@ -1,6 +1,6 @@
-// What the engine does that llama.cpp's own program does not: loads weights that lie inside a larger open file, loads a
-// given list of backends, reports how loading goes, and ends with its parent. The calls below take the place of
-// llama.cpp's by a rename at compile time (CMakeLists.txt). spec/launch.md, section 3.
+// What the engine does that llama.cpp's own program does not: loads weights, adapters and projectors that lie inside a
+// larger open file, loads a given list of backends, reports how loading goes, and ends with its parent. The calls below
+// take the place of llama.cpp's by a rename at compile time (CMakeLists.txt). spec/launch.md, section 3.
 //
 // It knows nothing of artifacts, zip or manifests: only descriptors, offsets and lengths given by the environment.
 #include "ggml-backend.h"
@@ -224,6 +224,18 @@ llama_model * load(const char * path, const llama_model_params & params) {
     }
     const region * r = mkllm_find_embedded(path);
     return r ? mkllm_load_region(*r, path, params) : nullptr;
+}
+
+FILE * open_projector(const char * path) {
+    if (!is_embedded(path)) {
+        return ggml_fopen(path, "rb");
+    }
+    const region * r = mkllm_find_embedded(path);
+    return r ? mkllm_open(*r, path).release() : nullptr;
+}
+
+__attribute__((constructor)) void set_open_projector() {
+    mkllm_open_projector = open_projector;
 }
 
 bool load_backend(const std::string & file) {
