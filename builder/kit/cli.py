@@ -1,4 +1,4 @@
-"""`mkllm kit …`: build, fetch, list and show kits."""
+"""`mkllm kit …`: build, fetch, list, show and remove kits."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from mkllm.builder.version import version
 
 @click.group()
 def kit() -> None:
-    """Build, fetch, list and show kits: everything of an artifact that is not the model."""
+    """Build, fetch, list, show and remove kits: everything of an artifact that is not the model."""
 
 
 @kit.command()
@@ -151,6 +151,25 @@ def show(kit_id: str | None, as_json: bool) -> None:
     for name, value in _facts(found).items():
         table.add_row(name, ", ".join(value) if isinstance(value, list) else str(value))
     tables.show(table)
+
+
+@kit.command()
+@click.argument("kit_ids", nargs=-1, metavar="[KIT_ID]...")
+@click.option("--old", is_flag=True, help="Those that no build takes any more, and what they were made of.")
+@common_options
+def remove(kit_ids: tuple[str, ...], old: bool) -> None:
+    """Remove the kits whose ids begin with KIT_ID from mkllm's cache, or with --old all that were replaced by newer
+    ones. Executables that were built with them need them no more."""
+    from mkllm.builder.kit import remove
+
+    if old == bool(kit_ids):
+        raise click.UsageError("name the kits to remove by their ids (`mkllm kit list`), or say --old")
+    folders = remove.replaced() if old else remove.named(kit_ids)
+    freed = remove.remove(folders)
+    for folder in folders:
+        output().note(f"removed {folder.name}")
+    if not output().quiet:
+        click.echo(f"{len(folders)} folders removed, {_megabytes(freed)} freed")
 
 
 def _facts(found: Kit) -> dict[str, object]:
