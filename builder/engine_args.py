@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from mkllm.builder import template_line
 from mkllm.builder.kit.kit import Kit, engine_environment
 
 SECONDS = 30
@@ -18,6 +19,9 @@ TEMPLATE_MISTAKES = (
     re.compile(r"common_chat_templates_init: error: (.*)$", re.MULTILINE),
     re.compile(r"failed to apply template: (.*)$", re.MULTILINE),
 )
+TEMPLATE_LINE = re.compile(r"at line (\d+), column \d+ in source")
+PREFIXES = re.compile("^(?:lexer: |parser: |Parser Error: )+")
+TRIES = 3  # the engine may end before it has written its reason
 HERE_ONLY = ("file", "device")  # they are to be found where the artifact runs, not here
 
 
@@ -38,12 +42,30 @@ def check_template(kit: Kit, template: str | None) -> None:
     """Raise click.BadParameter for a chat template that the engine cannot use."""
     if template is None or not kit.runs_here:
         return
-    complaint = _complaint(kit, ["--chat-template", template])
-    if UNSUPPORTED in complaint:
-        why = next((found[1] for form in TEMPLATE_MISTAKES if (found := form.search(complaint))), "it says no more")
+    complaint, why = _refusal(kit, template), None
+    for _ in range(TRIES):
+        if not complaint or (why := _reason(complaint)):
+            break
+        complaint = _refusal(kit, template)
+    if complaint:
+        told = TEMPLATE_LINE.search(complaint)
+        line = int(told[1]) if told else template_line.line(template, lambda begin: bool(_refusal(kit, begin)))
+        where = f"line {line}: " if line else ""
         raise click.BadParameter(
-            f"the engine cannot use this chat template ({why}): correct it", param_hint="--chat-template"
+            f"the engine cannot use this chat template ({where}{why or 'it says no more'}): correct it",
+            param_hint="--chat-template",
         )
+
+
+def _refusal(kit: Kit, template: str) -> str:
+    """What the engine says of a template that it does not take; nothing of one that it takes."""
+    complaint = _complaint(kit, ["--chat-template", template])
+    return complaint if UNSUPPORTED in complaint else ""
+
+
+def _reason(complaint: str) -> str | None:
+    found = next((match for form in TEMPLATE_MISTAKES if (match := form.search(complaint))), None)
+    return PREFIXES.sub("", found[1]) if found else None
 
 
 def _complaint(kit: Kit, words: Sequence[str]) -> str:

@@ -19,6 +19,9 @@ case "$*" in
   exit 1;;
 *"{{ worse"*) printf 'error: the supplied chat template is not supported: x\n0.1 E x: failed to apply template: y\n' >&2
   printf 'While executing\nError: Unknown filter\n' >&2; exit 1;;
+*"{% told"*) printf 'error: the supplied chat template is not supported: x\n' >&2
+  printf 'While executing F at line 7, column 2 in source:\nError: parser: Parser Error: Expected }}\n' >&2; exit 1;;
+*"{% silent"*) printf 'error: the supplied chat template is not supported: x\n' >&2; exit 1;;
 *--crash*) kill -SEGV $$;;
 "serve "*" --help") exit 0;;
 esac
@@ -56,7 +59,15 @@ def test_the_rest_is_for_the_machine_where_it_runs(kit: Kit, words: list[str]) -
     engine_args.check(kit, words)
 
 
-@pytest.mark.parametrize(("template", "why"), [("{% bad", "Unexpected token"), ("{{ worse", "Unknown filter")])
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{{ x }}\n{% if y %}\n{% bad", "line 3: Unexpected token"),
+        ("\n{{ worse", "line 2: Unknown filter"),
+        ("{% told", "line 7: Expected }}"),
+        ("{% silent", "line 1: it says no more"),
+    ],
+)
 def test_a_chat_template_that_the_engine_cannot_use(kit: Kit, template: str, why: str) -> None:
     with pytest.raises(click.BadParameter) as failure:
         engine_args.check_template(kit, template)
