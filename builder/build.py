@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mkllm.builder import engine_args, shown_on_windows
+from mkllm.builder import chat_template, engine_args, shown_on_windows
 from mkllm.builder.adapter import adapters
 from mkllm.builder.devices import Device
 from mkllm.builder.errors import TooLarge, WrongHash
@@ -25,7 +25,6 @@ from mkllm.builder.prepack import Prepacking, prepacking
 from mkllm.builder.progress import Output, size
 from mkllm.builder.quant import choice
 from mkllm.builder.quant.choice import Quantizing
-from mkllm.builder.recipe.marks import are_own
 from mkllm.builder.sign import Signing
 from mkllm.builder.target import check_folder, check_path, check_source, check_space, check_system, implied_system
 from mkllm.builder.version import version
@@ -92,7 +91,7 @@ def build(request: Request, output: Output) -> Made:
     kit = _kit(system, request, output)
     packing = prepacking(kit, request.prepack) if request.prepack is not None else None
     source, request = _resolve(request, [kit], output)
-    request = _with_own_template(request, source, output)
+    request = _with_template(request, source, output)
     path = request.path or Path(default_name(source.name, system))
     check_path(path, request.force)
     check_source(path, source.weights)
@@ -117,7 +116,7 @@ def build_all(request: Request, systems: Sequence[str], output: Output) -> tuple
             check_path(folder / program_name(file_name(name), system), request.force)
     kits = [_kit(system, request, output) for system in chosen]
     source, request = _resolve(request, kits, output)
-    request = _with_own_template(request, source, output)
+    request = _with_template(request, source, output)
     base = folder / file_name(request.name or source.name)
     places = [(base.with_name(program_name(base.name, kit.target)), kit) for kit in kits]
     _warn(request, source, output)
@@ -133,13 +132,10 @@ def _expected_name(request: Request) -> str | None:
     return None if request.quantizing or request.fit_one_file else expected_name(request.model)
 
 
-def _with_own_template(request: Request, source: Source, output: Output) -> Request:
-    """Without the chat template of a Modelfile, where it is the model's own in another language."""
-    own = source.model.chat_template
-    if request.marks is None or not own or not are_own(request.marks, own):
-        return request
-    output.note("note: TEMPLATE is made of the marks of the model's own chat template, which is used, tools and all")
-    return replace(request, defaults=replace(request.defaults, chat_template=None))
+def _with_template(request: Request, source: Source, output: Output) -> Request:
+    """With the chat template that the artifact gets."""
+    template = chat_template.chosen(request.defaults.chat_template, request.marks, source, output)
+    return replace(request, defaults=replace(request.defaults, chat_template=template))
 
 
 def _kit(system: str, request: Request, output: Output) -> Kit:
@@ -357,8 +353,6 @@ def _warn(request: Request, source: Source, output: Output) -> None:
     trained, wanted = source.model.context, request.defaults.context
     if wanted and wanted > trained:
         output.note(f"note: a context of {wanted} tokens was asked for, but the model was trained with {trained}")
-    if not source.model.chat_template and not request.defaults.chat_template:
-        output.note("note: the model has no chat template; a general one will be used, or give --chat-template")
 
 
 def _manifest(kit: Kit, source: Source, model: Model, request: Request, facts: Facts) -> Manifest:

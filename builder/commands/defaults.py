@@ -6,7 +6,9 @@ from typing import Any, TypeVar
 
 import click
 
+from mkllm.builder.commands.chat_template import ChatTemplate
 from mkllm.builder.commands.text import Text
+from mkllm.builder.model.formats import formats
 from mkllm.builder.text import is_text
 from mkllm.runtime.artifact.engine_words import MODEL, OWN, REASONS, may_be_options, option_name
 from mkllm.runtime.artifact.manifest import Defaults, Message
@@ -55,7 +57,10 @@ def defaults_options(function: F) -> F:
             "--system", "--system-prompt", type=Text(LONGEST), help="System prompt; @FILE reads it from a file."
         ),
         click.option(
-            "--chat-template", type=Text(LONGEST), help="Chat template (Jinja), instead of the model's; or @FILE."
+            "--chat-template",
+            type=ChatTemplate(LONGEST),
+            help="Chat template, instead of the model's: a Jinja file, the template itself, or the name of a format: "
+            f"{', '.join(formats())}.",
         ),
         click.option(
             "--message",

@@ -19,13 +19,17 @@ class Text(click.ParamType[str]):
     def __init__(self, longest: int) -> None:
         self._longest = longest
 
+    def file(self, value: str) -> str | None:
+        """The file that a value is read from; None for one that is the text itself."""
+        return value[1:] if value.startswith(AT) and not value.startswith(AT * 2) else None
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         name, text = "what was given", str(value)
-        if text.startswith(AT * 2):
+        if (file := self.file(text)) is not None:
+            name = repr(file)
+            text = self._read(Path(file), param, ctx)
+        elif text.startswith(AT * 2):
             text = text[1:]
-        elif text.startswith(AT):
-            name = repr(text[1:])
-            text = self._read(Path(text[1:]), param, ctx)
         if not is_text(text) or "\0" in text:
             self.fail(f"{name} is not UTF-8 text: give a text", param, ctx)
         if len(json.dumps(text, ensure_ascii=False).encode()) > self._longest:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from mkllm.builder.commands.text import AT, Text
+from mkllm.builder.commands.text import Text
 from mkllm.builder.recipe.recipe import Recipe
 from mkllm.builder.recipe.toml import key
 
@@ -54,8 +54,8 @@ def _files(value: Any, kind: click.ParamType[Any]) -> Iterator[str]:
             yield from _files(one, kind)
     elif isinstance(kind, click.Path):
         yield str(value)
-    elif isinstance(kind, Text) and value.startswith(AT) and not value.startswith(AT * 2):
-        yield value[1:]
+    elif isinstance(kind, Text) and (file := kind.file(value)) is not None:
+        yield file
 
 
 def _is_inside(file: str, folder: Path) -> bool:

@@ -152,7 +152,7 @@ def _beside(value: Any, param: click.Parameter, folder: Path) -> Any:
 def _file(value: Any, kind: click.ParamType[Any], folder: Path) -> Any:
     if isinstance(kind, click.Path):
         return str(folder / value)
-    if isinstance(kind, Text) and value.startswith(AT) and not value.startswith(AT * 2):
-        place = str(folder / value[1:])
+    if isinstance(kind, Text) and (file := kind.file(value)) is not None:
+        place = str(folder / file)
         return AT + (os.path.join(os.curdir, place) if place.startswith(AT) else place)
     return value
