@@ -1,0 +1,212 @@
+"""Chat templates in artifacts render conversations as transformers does; spec/templates.md tells where not, and why.
+
+The reference is transformers in the converter's environment. Templates of models come out of the pinned source of
+llama.cpp, those of formats are this project's. Every artifact is asked through its front.
+"""
+
+import copy
+import http.client
+import importlib
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+from families.chat_families import FAMILIES, FORMATS
+from families.conversations import CONVERSATIONS, WIDE, merged
+from served import Serve, Server
+from served import mkllm as mkllm
+from served import serve as serve
+
+import mkllm as package
+from mkllm.builder.convert.environment import environment
+from mkllm.builder.kit.pip import pip, requirement
+from mkllm.builder.model.formats import formats
+from mkllm.builder.progress import Output
+
+SECONDS = 600
+FASTCHAT = ("fschat", "0.2.36", ["a66ecf1e90f6db1d015096f6aa8a305d20d0a13e067951285aecdb56a33e9cb1"])
+ALL = {**FAMILIES, **FORMATS}
+SCRIPT = Path(__file__).with_name("chat_reference.py")
+DEMO = Path(package.__path__[0]) / "builder/demo/demo.gguf"
+TABLE = Path(__file__).parents[2] / "spec/templates.md"
+UNANSWERED, MERGED = "unanswered: ", "merged: "
+
+
+@dataclass(frozen=True)
+class Reference:
+    """By family and conversation what transformers renders (None: refused), and the models with these templates."""
+
+    texts: dict[str, dict[str, str | None]]
+    models: Path
+
+
+def variants() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The conversations, and what the engine makes of some of them before it renders them."""
+    for name, conversation in CONVERSATIONS.items():
+        yield name, conversation
+        messages = conversation["messages"]
+        mixed = {**conversation, "messages": merged(messages)} if messages[0]["role"] == "system" else None
+        for prefix, one in ((name, conversation), (MERGED + name, mixed)):
+            if one is None:
+                continue
+            if prefix != name:
+                yield prefix, one
+            if one.get("continues"):
+                yield UNANSWERED + prefix, {"messages": one["messages"][:-1], "unanswered": True}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    folder = tmp_path_factory.mktemp("templates")
+    converter = environment(Output(True))
+    job = {
+        "families": {name: family.told() for name, family in ALL.items()},
+        # What the engine tells every template.
+        "given": {"enable_thinking": True, "date_string": date.today().strftime("%d %b %Y")},
+        "conversations": dict(variants()),
+        "model": str(DEMO),
+        "folder": str(folder),
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    elsewhere = [converter.source / "gguf-py", Path(jinja2.__file__).parents[1]]
+    words = [converter.python, "-s", "-E", "-B", SCRIPT, folder / "job.json", folder / "answer.json", *elsewhere]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    return Reference(json.loads((folder / "answer.json").read_text()), folder)
+
+
+def ask(server: Server, path: str, body: dict[str, Any]) -> Any:
+    """The answer, None for a refusal of the template's."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    with closing(connection):
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        told = json.load(answer)
+        assert answer.status == 200 or "Jinja Exception" in told["error"]["message"], told
+        return told if answer.status == 200 else None
+
+
+def as_openai(conversation: dict[str, Any]) -> dict[str, Any]:
+    """The body of a request: arguments of calls are JSON text there."""
+    body = {name: copy.deepcopy(conversation[name]) for name in ("messages", "tools") if name in conversation}
+    for message in body["messages"]:
+        for call in message.get("tool_calls", ()):
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+    return body
+
+
+def difference(name: str, ours: str | None, texts: dict[str, str | None]) -> str:
+    """What makes the engine's text another one than transformers': nothing, or words of spec/templates.md."""
+    if ours == texts[name]:
+        return "" if ours is not None else "refused"
+    assert ours is not None, f"only the engine refuses {name!r}"
+    if ours == texts.get(MERGED + name):
+        return "merged"
+    if name == "wide spaces" and narrow(ours) == narrow(texts[name] or ""):
+        return "wide spaces"
+    conversation = CONVERSATIONS[name]
+    last = conversation["messages"][-1]["content"]
+    for begin, cause in ((UNANSWERED + name, ""), (UNANSWERED + MERGED + name, "merged, ")):
+        before = texts.get(begin)
+        if before is not None and ours.startswith(before) and ours.endswith(last):
+            begun = json.dumps(ours[len(before) : -len(last)], ensure_ascii=False)[1:-1].replace("|", "\\|")
+            return f"{cause}continued after `{begun}`" if begun else f"{cause}continued without a space"
+    raise AssertionError(f"{name!r}\nthe engine:   {ours!r}\ntransformers: {texts[name]!r}")
+
+
+def narrow(text: str) -> str:
+    return text.translate(dict.fromkeys(map(ord, WIDE)))
+
+
+def build(mkllm: Path, model: Path, target: Path, *words: str) -> None:
+    command = [mkllm, "build", model, "-o", target, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_conversations_are_rendered_as_transformers_does(
+    name: str, reference: Reference, mkllm: Path, serve: Serve, tmp_path: Path
+) -> None:
+    family, texts = ALL[name], reference.texts[name]
+    model = reference.models / family.file
+    build(mkllm, model, tmp_path / "chat", *(() if family.own else ("--chat-template", family.source)))
+    writes_bos = family.add_bos and any(text and text.startswith(family.bos or "\0") for text in texts.values())
+    found = []
+    with serve(tmp_path / "chat", "--no-tune") as server:
+        for key, conversation in CONVERSATIONS.items():
+            answer = ask(server, "/apply-template", as_openai(conversation))
+            text = answer and answer["prompt"]
+            if text is not None and writes_bos:
+                text = f"{family.bos}{text}"  # the engine leaves to the tokenizer what that adds
+            found.append(difference(key, text, texts))
+        prompt = ask(server, "/apply-template", as_openai(CONVERSATIONS["no system"]))["prompt"]
+        words = {"content": prompt, "add_special": True, "parse_special": True, "with_pieces": True}
+        first = [token["piece"] for token in ask(server, "/tokenize", words)["tokens"][:2]]
+        assert first.count(family.bos) == (1 if family.add_bos or prompt.startswith(family.bos or "\0") else 0), first
+    (tmp_path / "chat").unlink()
+    row = table_row(name, family.source, found)
+    assert row in TABLE.read_text().splitlines(), f"spec/templates.md has another row than:\n{row}"
+
+
+def table_row(name: str, source: str, found: list[str]) -> str:
+    """As in spec/templates.md."""
+    several = Counter(one for one in found if one)
+    told = "; ".join(f"{one} ({count})" if count > 1 else one for one, count in several.items())
+    return f"| {name} | {'this project' if source in formats() else source} | {found.count('')} | {told} |"
+
+
+def test_the_table_has_no_other_rows() -> None:
+    rows = [line.split(" | ") for line in TABLE.read_text().splitlines() if line.startswith("| ")]
+    assert [row[0].removeprefix("| ") for row in rows if len(row) == 4][1:] == list(ALL)
+
+
+# Formats and templates of models that were trained with them, as far as those take a system prompt.
+SAME = {
+    "`chatml`": "OpenHermes 2.5",
+    "`command-r`": "Command-R+",
+    "`deepseek-llm`": "DeepSeek V2",
+    "`gemma`": "Gemma 2",
+    "`llama2`": "LLaMA 2",
+    "`llama3`": "LLaMA 3",
+    "`openchat`": "OpenChat 3.5",
+    "`phi3`": "Phi 3.5",
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_formats_are_what_the_models_were_trained_with(name: str, reference: Reference) -> None:
+    ours, theirs = reference.texts[name], reference.texts[SAME[name]]
+    for key in ("system", "several turns", "long", "marks"):
+        key = MERGED + key if theirs[key] is None else key
+        bos = ALL[name].bos or ""
+        assert (ours[key] or "").removeprefix(bos) == (theirs[key] or "?").removeprefix(bos), key
+
+
+@pytest.fixture
+def fastchat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The program that Vicuna's makers trained and served it with: its prompts."""
+    pip(["download", "--quiet", "--no-deps", "--dest", tmp_path], [requirement(*FASTCHAT)])
+    (wheel,) = tmp_path.glob("*.whl")
+    monkeypatch.syspath_prepend(str(wheel))
+    return importlib.import_module("fastchat.conversation")
+
+
+def test_vicuna_is_as_its_makers_have_it(reference: Reference, fastchat: Any) -> None:
+    for key in ("no system", "system", "several turns", "long", "marks"):
+        conversation = fastchat.get_conv_template("vicuna_v1.1")
+        for message in CONVERSATIONS[key]["messages"]:
+            if message["role"] == "system":
+                conversation.set_system_message(message["content"])
+            else:
+                conversation.append_message(conversation.roles[message["role"] == "assistant"], message["content"])
+        conversation.append_message(conversation.roles[1], None)
+        assert reference.texts["`vicuna`"][key] == "<s>" + conversation.get_prompt()
