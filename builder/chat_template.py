@@ -1,9 +1,15 @@
 """Which chat template an artifact gets: the maker's, the model's own, or that of a format; renders none."""
 
+import json
+from pathlib import Path
+
+from mkllm.builder.commands.defaults import LONGEST
 from mkllm.builder.model import catalog
 from mkllm.builder.model.formats import FALLBACK, formats, suggested
 from mkllm.builder.model.reference import Source
 from mkllm.builder.progress import Output
+from mkllm.builder.recipe.go_lexer import TemplateMistake
+from mkllm.builder.recipe.jinja import chat_template as translated
 from mkllm.builder.recipe.marks import are_own
 
 ENCODERS = "bert"  # what these architectures are called ends so: no chat
@@ -22,6 +28,8 @@ def chosen(asked: str | None, marks: frozenset[str] | None, source: Source, outp
         return None
     if asked or own:
         return asked
+    if source.template and (template := _of_ollama(source.template, output)):
+        return template
     if name := _of_catalogue(source):
         output.note(
             f"note: the model has no chat template: that of {name!r} is used, its format by the catalogue; "
@@ -34,6 +42,19 @@ def chosen(asked: str | None, marks: frozenset[str] | None, source: Source, outp
             f"know, -p and chat will continue texts; {_hint(source)}"
         )
     return None
+
+
+def _of_ollama(path: Path, output: Output) -> str | None:
+    """The template in Ollama's store, translated; None, with a note, of one that cannot be."""
+    try:
+        template = translated(path.read_text("utf-8"))
+        if len(json.dumps(template, ensure_ascii=False).encode()) > LONGEST:
+            raise ValueError("it is too long")
+    except (OSError, ValueError, RecursionError, TemplateMistake) as error:
+        output.note(f"note: the model's template in Ollama's store cannot be used ({error})")
+        return None
+    output.note("note: the model has no chat template of its own: that in Ollama's store is used, translated")
+    return template
 
 
 def _of_catalogue(source: Source) -> str | None:

@@ -26,13 +26,15 @@ FORM = "write ollama:name or ollama:name:tag, as `ollama list` does"
 
 @dataclass(frozen=True)
 class Model:
-    """A model in the store; `name` is as `ollama list` shows it, `licences` are texts that come with it."""
+    """A model in the store; `name` is as `ollama list` shows it, `licences` are texts that come with it, and so is
+    `template`, in Go's language."""
 
     name: str
     path: Path
     sha256: str
     licences: tuple[Path, ...]
     adapted: bool
+    template: Path | None = None
 
 
 def find(text: str) -> Model:
@@ -96,7 +98,7 @@ def _expect_readable(path: Path, text: str) -> None:
 
 
 def _whole(model: Model, text: str) -> Model:
-    for path in (model.path, *model.licences):
+    for path in (model.path, *model.licences, *([model.template] if model.template else [])):
         _expect_readable(path, text)
     if model.adapted:
         raise UnusableModel(
@@ -183,7 +185,15 @@ def _read(manifest: Path, root: Path, text: str) -> Model:
     if not _is_file(path, text):
         raise _missing(path, text)
     licences = tuple(root / "blobs" / f"sha256-{digest}" for digest in found.get("license", ()))
-    return Model(_name(manifest, root), path, found["model"][0], licences, bool(found.get("adapter")))
+    templates = [root / "blobs" / f"sha256-{digest}" for digest in found.get("template", ())]
+    return Model(
+        _name(manifest, root),
+        path,
+        found["model"][0],
+        licences,
+        bool(found.get("adapter")),
+        templates[-1] if templates else None,
+    )
 
 
 def _kind(layer: dict[str, Any]) -> str:

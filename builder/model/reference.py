@@ -54,6 +54,7 @@ class Place:
     """A model on this machine that was not read yet: its first file, where it is from, what to call it.
 
     `licences` are files that came with it, by their names. `checkpoint` is what is to be converted, if it is.
+    `template` is a chat template in Go's language that came with it.
     """
 
     path: Path
@@ -61,13 +62,14 @@ class Place:
     name: str
     licences: Mapping[str, Path] = field(default_factory=dict)
     checkpoint: "Checkpoint | None" = None
+    template: Path | None = None
 
 
 @dataclass(frozen=True)
 class Source:
     """A model found: its first file, its bytes, its facts, where it is from, and what to call it.
 
-    `licences` are texts that go into the artifact, by the names of members.
+    `licences` are texts that go into the artifact, by the names of members. `template`: see `Place`.
     """
 
     path: Path
@@ -76,6 +78,7 @@ class Source:
     origin: Origin
     name: str
     licences: Mapping[str, Path] = field(default_factory=dict)
+    template: Path | None = None
 
 
 def resolve(text: str, output: Output, room: int | None = None, revision: str | None = None) -> Source:
@@ -103,6 +106,7 @@ def read(place: Place, output: Output) -> Source:
         origin,
         name_after(place.name),
         licences.members(place.licences),
+        place.template,
     )
 
 
@@ -291,7 +295,8 @@ def _from_ollama(text: str) -> Place:
     model = ollama.find(text)
     texts = {f"LICENSE-{number}" if number else "LICENSE": path for number, path in enumerate(model.licences)}
     origin = Origin(text, "ollama", file=model.name, sha256=model.sha256)
-    return Place(model.path, origin, model.name.removesuffix(":latest").replace(":", "-").replace("/", "-"), texts)
+    name = model.name.removesuffix(":latest").replace(":", "-").replace("/", "-")
+    return Place(model.path, origin, name, texts, template=model.template)
 
 
 def _from_address(text: str, output: Output) -> Place:

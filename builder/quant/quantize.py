@@ -126,7 +126,13 @@ def _source(source: Source, kind: QuantType, path: Path) -> Source:
     (header,) = read_parts(path)
     origin = replace(source.origin, sha256=None, promised={})
     return Source(
-        path, merged([header]), facts(header, header.tensors), origin, _name(source.name, kind), source.licences
+        path,
+        merged([header]),
+        facts(header, header.tensors),
+        origin,
+        _name(source.name, kind),
+        source.licences,
+        source.template,
     )
 
 

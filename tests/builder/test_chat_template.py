@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import jinja2
 import pytest
 
 from mkllm.builder.chat_template import chosen
@@ -52,6 +53,23 @@ def test_the_catalogue_knows_the_format(
     assert f"that of {name!r} is used, its format by the catalogue" in capsys.readouterr().err
     own = replace(source, origin=replace(source.origin, repository=repository))
     assert chosen(None, None, own, Output()) is None
+
+
+def test_one_of_ollamas_is_translated(source: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    go = tmp_path / "template"
+    go.write_text("{{ range .Messages }}[{{ .Role }}] {{ .Content }}{{ end }}")
+    with_one = replace(without(source), template=go)
+    found = chosen(None, None, with_one, Output())
+    assert jinja2.Template(found or "").render(messages=[{"role": "user", "content": "Hi"}]) == "[user] Hi"
+    assert "that in Ollama's store is used, translated" in capsys.readouterr().err
+    assert chosen("{{ x }}", None, with_one, Output()) == "{{ x }}"
+    assert chosen(None, None, replace(source, template=go), Output()) is None  # the model's own
+    for text, why in (("{{ nothing .Prompt }}", "'nothing' is not translated"), ("{{ .Prompt }}" * 40_000, "too long")):
+        go.write_text(text)
+        assert chosen(None, None, with_one, Output()) is None
+        said = capsys.readouterr().err
+        assert "the model's template in Ollama's store cannot be used (" in said and why in said
+        assert "the chat page and the API will use 'chatml'" in said
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,15 @@ def test_models_are_found_by_the_names_that_ollama_gives(text: str, name: str, s
     assert source.origin.sha256 == hashlib.sha256(small_gguf.read_bytes()).hexdigest()
 
 
+def test_a_template_comes_along(store: Store) -> None:
+    template = resolve("ollama:small", QUIET).template
+    assert template and template.read_bytes() == b"{{ }}"
+    assert resolve("ollama:small:q8", QUIET).template is None
+    template.unlink()
+    with pytest.raises(UnusableModel, match="'ollama:small' is not whole: .* is missing; pull it again"):
+        resolve("ollama:small", QUIET)
+
+
 def test_licences_come_along(store: Store) -> None:
     licences = resolve("ollama:small", QUIET).licences
     assert {name: path.read_bytes() for name, path in licences.items()} == {
