@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mkllm.builder.convert import pickles, safetensors
+from mkllm.builder.convert import limits, pickles, safetensors
 from mkllm.builder.errors import DamagedCheckpoint, MissingPart, MissingTokenizer
 
 CONFIG = "config.json"
@@ -33,7 +33,8 @@ LISTED = 3
 @dataclass(frozen=True)
 class Checkpoint:
     """A model that is whole as far as can be seen. `files` are what the converter gets, by name; `told` is what to call
-    it in a sentence; `size` the bytes of its weights; `single`: they are kept in 32 bits, and none in 16."""
+    it in a sentence; `size` the bytes of its weights; `single`: they are kept in 32 bits, and none in 16; `window`: how
+    many tokens back it sees, where llama.cpp shows it all."""
 
     name: str
     told: str
@@ -41,6 +42,7 @@ class Checkpoint:
     weights: tuple[str, ...]
     size: int
     single: bool
+    window: int | None = None
 
 
 def is_checkpoint(names: Iterable[str]) -> bool:
@@ -122,11 +124,12 @@ def _with_all_parts(names: list[str]) -> set[str]:
 def checkpoint(files: Mapping[str, Path], name: str, told: str) -> Checkpoint:
     """The model in these files.
 
-    Raises MissingPart, MissingTokenizer, DamagedCheckpoint, UnsafePickle or PermissionFailure.
+    Raises UnsupportedArchitecture, MissingPart, MissingTokenizer, DamagedCheckpoint, UnsafePickle or PermissionFailure.
     """
     if CONFIG not in files:
         raise MissingPart(f"{told!r} has no {CONFIG}, which converting needs: get it from the source of the weights")
     config = read_json(files[CONFIG])
+    limits.check(config, told)
     listed = index_name(files)
     index = read_index(files[listed]) if listed else None
     weights = weight_names(files, index)
@@ -138,15 +141,14 @@ def checkpoint(files: Mapping[str, Path], name: str, told: str) -> Checkpoint:
     _expect_tokenizer(files, config, told)
     kept = {file: files[file] for file in (*beside(files), *weights)}
     kinds, size = _look(kept, weights, index, told)
-    return Checkpoint(name, told, kept, tuple(weights), size, SINGLE in kinds and not kinds & HALF)
+    single = SINGLE in kinds and not kinds & HALF
+    return Checkpoint(name, told, kept, tuple(weights), size, single, limits.window(config))
 
 
 def _expect_tokenizer(files: Mapping[str, Path], config: Mapping[str, Any], told: str) -> None:
     if any(TOKENIZER.fullmatch(name) and name not in TOKENIZER_SETTINGS for name in files):
         return
-    architectures = config.get("architectures")
-    named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-    if not named.startswith(BRINGS_TOKENIZER):
+    if not limits.architecture(config).startswith(BRINGS_TOKENIZER):
         raise MissingTokenizer(
             f"{told!r} has no tokenizer (tokenizer.json, tokenizer.model, …): get it from the source of the weights"
         )

@@ -9,6 +9,7 @@ from mkllm.builder import cache
 from mkllm.builder.convert.checkpoint import Checkpoint
 from mkllm.builder.convert.converter import convert
 from mkllm.builder.convert.environment import environment, key
+from mkllm.builder.convert.limits import of_window
 from mkllm.builder.convert.staging import staged
 from mkllm.builder.model import promise
 from mkllm.builder.model.weights import Span, Stamp, Weights
@@ -25,6 +26,8 @@ def converted(source: Checkpoint, promised: Mapping[Path, str], output: Output) 
 
     `promised` are hashes that files must have. Raises a BuilderFailure.
     """
+    if source.window:
+        output.note(of_window(source.told, source.window))
     kind = "f32" if source.single else "auto"
     place = cache.folder("converted") / f"{_key(source, promised, kind, output)}.gguf"
     with cache.locked(place.with_suffix(".lock")):
