@@ -65,7 +65,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Tests of the modules: seconds each, no kit."""
     install(session, *TESTS, *DEMO)
-    session.run("pytest", "--ignore=tests/end_to_end", "--ignore=tests/bench", *session.posargs, env=CACHE)
+    session.run(
+        "pytest",
+        "--ignore=tests/end_to_end",
+        "--ignore=tests/bench",
+        "--ignore=tests/families",
+        *session.posargs,
+        env=CACHE,
+    )
 
 
 @nox.session
@@ -123,6 +130,15 @@ def convert(session: nox.Session) -> None:
     install(session, *TESTS)
     session.run("mkllm", "kit", "build", env=CACHE)
     session.run("pytest", "tests/end_to_end/test_convert.py", *session.posargs, env=CACHE)
+
+
+@nox.session
+def families(session: nox.Session) -> None:
+    """A tiny model of each family, converted, built, and compared with its reference; `-- --write-table` writes the
+    tables in spec/families.md and README.md."""
+    install(session, *TESTS)
+    session.run("mkllm", "kit", "build", env=CACHE)
+    session.run("pytest", "tests/families", *session.posargs, env=CACHE)
 
 
 @nox.session

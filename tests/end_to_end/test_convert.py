@@ -4,18 +4,17 @@
 """
 
 import json
-import math
 import os
 import signal
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import checkpoints
 import pytest
+from predictions import ask, divergence, predicted
 
 from mkllm.builder import cache
 from mkllm.builder.convert.converter import ALONE
@@ -76,25 +75,6 @@ def transformers(converter: Environment, code: str, folder: Path, values: object
     return json.loads(done.stdout)
 
 
-def ask(url: str, path: str, **values: object) -> Any:
-    request = urllib.request.Request(url + path, json.dumps(values).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.load(answer)
-
-
-def predicted(url: str, ids: list[int], count: int) -> dict[int, float]:
-    """Log-probabilities of the next token, by number; `a` is what is taken, since the half of a letter is not told."""
-    taken = [[checkpoints.PIECES.index(("a", 1)), 1000.0]]
-    answer = ask(url, "/completion", prompt=ids, n_predict=1, n_probs=count, logit_bias=taken, cache_prompt=False)
-    (first,) = answer["completion_probabilities"]
-    return {entry["id"]: entry["logprob"] for entry in first["top_logprobs"]}
-
-
-def divergence(wanted: list[float], found: dict[int, float]) -> float:
-    """KL, in nats."""
-    return sum(math.exp(p) * (p - found[number]) for number, p in enumerate(wanted))
-
-
 @pytest.mark.parametrize(("kind", "files"), [("llama", 3), ("gemma", 1)])
 def test_predictions_are_those_of_transformers(
     run: Mkllm, converter: Environment, serve: Any, tmp_path: Path, kind: str, files: int
@@ -104,13 +84,13 @@ def test_predictions_are_those_of_transformers(
     done = run("build", folder, "-o", out)
     assert done.returncode == 0, done.stderr
     assert f"tiny-{kind}, {kind}, " in done.stdout and ", F32, context 512" in done.stdout
-    count = checkpoints.Shape().vocabulary
+    count, taken = checkpoints.Shape().vocabulary, checkpoints.PIECES.index(("a", 1))
     with serve(out) as server:
         prompts = [ask(server.url, "/tokenize", content=prompt, add_special=True)["tokens"] for prompt in PROMPTS]
         if kind == "llama":
             assert prompts == transformers(converter, TOKENS, folder, PROMPTS)
         for ids, wanted in zip(prompts, transformers(converter, REFERENCE, folder, prompts), strict=True):
-            found = predicted(server.url, ids, count)
+            found = predicted(server.url, ids, count, taken)
             assert len(found) == len(wanted) == count
             assert divergence(wanted, found) < 1e-5 and max(found, key=found.__getitem__) == wanted.index(max(wanted))
 
@@ -121,10 +101,10 @@ def test_an_adapter_is_applied_at_every_launch(run: Mkllm, converter: Environmen
     assert done.returncode == 0, done.stderr
     prompts = [[1, 260, 261], [1, 270, 271, 272]]
     plain, merged = (transformers(converter, code, folder, prompts) for code in (REFERENCE, MERGED))
-    count = checkpoints.Shape().vocabulary
+    count, taken = checkpoints.Shape().vocabulary, checkpoints.PIECES.index(("a", 1))
     with serve(tmp_path / "out") as server:
         for ids, wanted, before in zip(prompts, merged, plain, strict=True):
-            found = predicted(server.url, ids, count)
+            found = predicted(server.url, ids, count, taken)
             assert divergence(wanted, found) < 1e-5 < 1e-3 < divergence(before, found)
 
 

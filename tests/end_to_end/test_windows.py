@@ -18,6 +18,7 @@ import openai
 import psutil
 import pytest
 from playwright.sync_api import expect
+from served import free_port
 from wine import ROOT, Wine
 
 from mkllm.builder.errors import NoKit
@@ -27,7 +28,6 @@ from mkllm.builder.kit.store import find_kit
 from .browsing import MILLISECONDS, Watched
 from .browsing import browser as browser
 from .browsing import chromium as chromium
-from .conftest import free_port
 
 TARGET = "windows-x86_64"
 QUESTION = "How do I build an executable from a GGUF?"
