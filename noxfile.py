@@ -102,7 +102,7 @@ def end_to_end(session: nox.Session) -> None:
     other systems in roots of their own, and the Vulkan backend, which its test builds where there is what it takes."""
     install(session, *TESTS, *CLIENTS)
     session.run("mkllm", "kit", "build", env=CACHE)
-    own = ("clients", "evaluation", "test_aarch64.py", "test_convert.py", "test_windows.py")
+    own = ("clients", "evaluation", "test_aarch64.py", "test_convert.py", "test_recognised.py", "test_windows.py")
     others = [f"--ignore=tests/end_to_end/{name}" for name in own]
     session.run("pytest", "tests/end_to_end", *others, *session.posargs, env=CACHE)
 
@@ -129,7 +129,8 @@ def convert(session: nox.Session) -> None:
     """llama.cpp's own converter in its environment (250 MB are downloaded once), compared with transformers."""
     install(session, *TESTS)
     session.run("mkllm", "kit", "build", env=CACHE)
-    session.run("pytest", "tests/end_to_end/test_convert.py", *session.posargs, env=CACHE)
+    tests = ("test_convert.py", "test_recognised.py")
+    session.run("pytest", *(f"tests/end_to_end/{name}" for name in tests), *session.posargs, env=CACHE)
 
 
 @nox.session

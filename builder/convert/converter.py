@@ -2,11 +2,12 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mkllm.builder import process
+from mkllm.builder.convert import recognise
 from mkllm.builder.convert.environment import Environment
 from mkllm.builder.errors import (
     BuilderFailure,
@@ -33,6 +34,9 @@ ALONE = {
 WRITING = re.compile(r"Writing:\s+(?P<percent>\d+)%")
 BAR = re.compile(r"Writing:[^\[]*(\[[^\]]*\])?")
 RAISED = re.compile(r"[\w.]*(?:Error|Exception): ")
+RECOGNISED = re.compile(
+    re.escape(recognise.TOLD) + r"(?P<name>[\w.-]+)(?P<unnormalized>" + re.escape(recognise.UNNORMALIZED) + ")?"
+)
 KILLED = "was ended by signal 9"
 
 
@@ -64,6 +68,11 @@ REFUSALS = (
         r"(?:Weights only load failed|Unsupported (?:global|operand|class)\b.*)",
         UnsafePickle,
         "PyTorch refuses to load its files, since they would run code: take the model's version in safetensors",
+    ),
+    _refusal(
+        r"pre-tokenizer was not recognized: (.*)",
+        MissingTokenizer,
+        "its tokenizer has a rule that llama.cpp does not know ({0}): use a newer mkllm, or a GGUF version of it",
     ),
     _refusal(
         r"pre-tokenizer was not recognized",
@@ -118,6 +127,7 @@ def convert(
             "-s",
             "-E",
             "-B",
+            recognise.__file__,
             environment.source / script,
             *words,
             "--outfile",
@@ -129,6 +139,8 @@ def convert(
             raise _translated(told, lines, str(failure)) from None
         read_gguf(new.path)  # whole, or it says why not
         new.commit(0o644, force=True)
+    for note in _notes(told, lines):
+        output.note(note)
 
 
 def _watcher(lines: list[str], total: int, step: Callable[[int], None]) -> Callable[[str], None]:
@@ -144,6 +156,19 @@ def _watcher(lines: list[str], total: int, step: Callable[[int], None]) -> Calla
             told = done
 
     return watch
+
+
+def _notes(told: str, lines: list[str]) -> Iterator[str]:
+    """What is to be known of a tokenizer that was recognised by its rules."""
+    found = next((match for match in map(RECOGNISED.fullmatch, lines) if match), None)
+    rules = found and next((rules for rules in recognise.table()[0] if rules.name == found["name"]), None)
+    if not found or not rules:
+        return
+    yield f"note: the vocabulary of {told!r} is unknown to llama.cpp, but it splits text by the rules of {rules.name}"
+    if rules.differs:
+        yield f"note: like other models with these rules it has other tokens in llama.cpp for {rules.differs}"
+    if found["unnormalized"]:
+        yield "note: like other models it has other tokens in llama.cpp for text that is not in Unicode's form NFC"
 
 
 def _translated(told: str, lines: list[str], failure: str) -> BuilderFailure:

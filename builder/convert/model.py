@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mkllm.builder import cache
+from mkllm.builder.convert import recognise
 from mkllm.builder.convert.checkpoint import Checkpoint
 from mkllm.builder.convert.converter import convert
 from mkllm.builder.convert.environment import environment, key
@@ -44,7 +45,8 @@ def converted(source: Checkpoint, promised: Mapping[Path, str], output: Output) 
 def _key(source: Checkpoint, promised: Mapping[Path, str], kind: str, output: Output) -> str:
     """Everything that decides the bytes."""
     digests = {name: promised.get(path) or digest(path, output) for name, path in sorted(source.files.items())}
-    text = json.dumps([digests, source.name, kind, key()])
+    ours = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in (recognise.__file__, recognise.TABLE)]
+    text = json.dumps([digests, source.name, kind, key(), ours])
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
 

@@ -13,7 +13,7 @@ from mkllm.builder.convert.environment import Environment
 PLAYER = """#!{python}
 import json, os, pathlib, shutil, sys, time
 words = sys.argv[1:]
-folder = pathlib.Path(next(word for word in words[4:] if not word.startswith("-")))
+folder = pathlib.Path(next(word for word in words[5:] if not word.startswith("-")))
 play = json.loads((folder / "config.json").read_text()).get("play", {{}})
 with open({log!r}, "a") as log:
     print(json.dumps({{"words": words, "files": sorted(p.name for p in folder.iterdir())}}), file=log)

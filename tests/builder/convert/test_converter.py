@@ -1,5 +1,6 @@
 """The converter is run once for the same content; what it refuses is one sentence; nothing half-written stays."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import checkpoints
 import pytest
 
 from mkllm.builder import cache
-from mkllm.builder.convert import model
+from mkllm.builder.convert import model, recognise
 from mkllm.builder.errors import BuilderFailure, NoSpace, UnusableModel
 from mkllm.builder.model.reference import resolve
 from mkllm.builder.progress import Lines, Output
@@ -44,8 +45,9 @@ def test_converted_once(tmp_path: Path, converter: Path, small_gguf: Path) -> No
     assert (source.name, source.origin.source, source.origin.file) == ("my-llama", "file", None)
     assert list(source.licences) == ["licenses/model/LICENSE.txt"]
     (call,) = map(json.loads, converter.read_text().splitlines())
-    assert call["words"][:3] == ["-s", "-E", "-B"] and call["words"][3].endswith("llama.cpp/convert_hf_to_gguf.py")
-    assert call["words"][5:7] == ["--outtype", "f32"] and Path(call["words"][4]).name == "my-llama"
+    assert call["words"][:3] == ["-s", "-E", "-B"] and call["words"][3] == recognise.__file__
+    assert call["words"][4].endswith("llama.cpp/convert_hf_to_gguf.py") and Path(call["words"][5]).name == "my-llama"
+    assert call["words"][6:8] == ["--outtype", "f32"]
     assert call["files"] == ["config.json", "model.safetensors", "tokenizer.model"]  # no code
     shutil.copytree(folder, tmp_path / "other" / "my-llama")
     assert resolve(str(tmp_path / "other" / "my-llama"), QUIET).path == source.path
@@ -73,6 +75,10 @@ REFUSED = {
     "NotImplementedError: BPE pre-tokenizer was not recognized - update": (51, "splits text in a way that llama.cpp"),
     "FileNotFoundError: File not found: /tmp/x/tokenizer.model": (51, "files of its tokenizer are missing"),
     "OSError: Can't load tokenizer for '/tmp/x'. If you": (51, "files of its tokenizer are missing"),
+    "NotImplementedError: BPE pre-tokenizer was not recognized: normalizer NFD": (
+        51,
+        r"its tokenizer has a rule that llama.cpp does not know \(normalizer NFD\): use a newer mkllm",
+    ),
     "ValueError: Missing or incomplete model files: ['a.bin']": (52, r"files are missing \('a.bin'\)"),
     "RuntimeError: PytorchStreamReader failed reading file data/1": (53, "its weights cannot be read"),
     "_pickle.UnpicklingError: Weights only load failed. This file": (54, "PyTorch refuses to load its files"),
@@ -89,6 +95,37 @@ def test_what_it_refuses(tmp_path: Path, converter: Path, said: str, known: tupl
         resolve(str(folder), QUIET)
     assert raised.value.exit_code == known[0] and str(raised.value).startswith(f"{str(folder)!r} cannot be converted: ")
     assert "\n" not in str(raised.value) and left() == []
+
+
+NOTES = {
+    "gpt-2": ["'m' is unknown to llama.cpp, but it splits text by the rules of gpt-2"],
+    "gpt-4o": [
+        "rules of gpt-4o",
+        "like other models with these rules it has other tokens in llama.cpp for combining m",
+    ],
+    "qwen2, not normalized": ["rules of qwen2", "llama.cpp for text that is not in Unicode's form NFC"],
+    "nothing known": [],
+    "qwen2, and so on": [],
+}
+
+
+@pytest.mark.parametrize(("said", "told"), NOTES.items())
+def test_what_is_told_of_a_tokenizer(
+    tmp_path: Path, converter: Path, capsys: pytest.CaptureFixture[str], said: str, told: list[str]
+) -> None:
+    playing(tmp_path / "m", say=recognise.TOLD + said)
+    with contextlib.chdir(tmp_path):
+        resolve("./m", Output())
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == len(told) and all(part in note for part, note in zip(told, notes, strict=True))
+
+
+def test_other_rules_convert_anew(tmp_path: Path, converter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = checkpoints.write(tmp_path / "m")
+    first = resolve(str(folder), QUIET).path
+    monkeypatch.setattr(recognise, "TABLE", tmp_path / "splitting.toml")
+    recognise.TABLE.write_text("rules = []\n")
+    assert resolve(str(folder), QUIET).path != first
 
 
 def test_killed_for_want_of_memory(tmp_path: Path, converter: Path) -> None:
