@@ -134,7 +134,7 @@ def build(mkllm: Path, model: Path, target: Path, *words: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_conversations_are_rendered_as_transformers_does(
-    name: str, reference: Reference, mkllm: Path, serve: Serve, tmp_path: Path
+    name: str, reference: Reference, mkllm: Path, serve: Serve, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     family, texts = ALL[name], reference.texts[name]
     model = reference.models / family.file
@@ -154,6 +154,8 @@ def test_conversations_are_rendered_as_transformers_does(
         assert first.count(family.bos) == (1 if family.add_bos or prompt.startswith(family.bos or "\0") else 0), first
     (tmp_path / "chat").unlink()
     row = table_row(name, family.source, found)
+    if request.config.getoption("--write-table", False):
+        write_row(row)
     assert row in TABLE.read_text().splitlines(), f"spec/templates.md has another row than:\n{row}"
 
 
@@ -162,6 +164,15 @@ def table_row(name: str, source: str, found: list[str]) -> str:
     several = Counter(one for one in found if one)
     told = "; ".join(f"{one} ({count})" if count > 1 else one for one, count in several.items())
     return f"| {name} | {'this project' if source in formats() else source} | {found.count('')} | {told} |"
+
+
+def write_row(row: str) -> None:
+    """In the place of the row that the family has, else at the end of the table, which ends the file."""
+    begin = row.split(" | ")[0] + " | "
+    lines = TABLE.read_text().splitlines()
+    found = [number for number, line in enumerate(lines) if line.startswith(begin)]
+    place = found[-1] if found else len(lines)
+    TABLE.write_text("\n".join([*lines[:place], row, *lines[place + 1 :]]) + "\n")
 
 
 def test_the_table_has_no_other_rows() -> None:
