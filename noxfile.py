@@ -26,6 +26,7 @@ DEMO = ["tokenizers>=0.20", "gguf>=0.10", "jinja2>=3.1"]
 # Of kits for other systems, with MKLLM_TEST_FEW_VARIANTS=1, only two CPU variants are compiled.
 IS_FEW = os.environ.get("MKLLM_TEST_FEW_VARIANTS") == "1"
 WORKFLOWS = [".github/workflows/kits.yml"]
+CONVERTING = ("test_convert.py", "test_projector.py", "test_recognised.py")  # what takes the converter's environment
 CACHE = {"MKLLM_CACHE": os.environ["MKLLM_CACHE"]} if "MKLLM_CACHE" in os.environ else {}
 
 
@@ -102,7 +103,7 @@ def end_to_end(session: nox.Session) -> None:
     other systems in roots of their own, and the Vulkan backend, which its test builds where there is what it takes."""
     install(session, *TESTS, *CLIENTS)
     session.run("mkllm", "kit", "build", env=CACHE)
-    own = ("clients", "evaluation", "test_aarch64.py", "test_convert.py", "test_recognised.py", "test_windows.py")
+    own = ("clients", "evaluation", "test_aarch64.py", *CONVERTING, "test_windows.py")
     others = [f"--ignore=tests/end_to_end/{name}" for name in own]
     session.run("pytest", "tests/end_to_end", *others, *session.posargs, env=CACHE)
 
@@ -129,8 +130,7 @@ def convert(session: nox.Session) -> None:
     """llama.cpp's own converter in its environment (250 MB are downloaded once), compared with transformers."""
     install(session, *TESTS)
     session.run("mkllm", "kit", "build", env=CACHE)
-    tests = ("test_convert.py", "test_recognised.py")
-    session.run("pytest", *(f"tests/end_to_end/{name}" for name in tests), *session.posargs, env=CACHE)
+    session.run("pytest", *[f"tests/end_to_end/{name}" for name in CONVERTING], *session.posargs, env=CACHE)
 
 
 @nox.session

@@ -23,6 +23,7 @@ from mkllm.builder.outputs import made_folder
 from mkllm.builder.placing import Limits, division, growth, is_beside, room_in
 from mkllm.builder.prepack import Prepacking, prepacking
 from mkllm.builder.progress import Output, size
+from mkllm.builder.projector import NONE, with_projector
 from mkllm.builder.quant import choice
 from mkllm.builder.quant.choice import Quantizing
 from mkllm.builder.sign import Signing
@@ -33,7 +34,7 @@ from mkllm.runtime.artifact import manifest as man
 from mkllm.runtime.artifact.beside import names, stem
 from mkllm.runtime.artifact.draft import Draft
 from mkllm.runtime.artifact.layout import MACOS
-from mkllm.runtime.artifact.manifest import PREPACKED, Choice, Defaults, Manifest, Model, Prepacked
+from mkllm.runtime.artifact.manifest import PREPACKED, PROJECTOR, Choice, Defaults, Manifest, Model, Prepacked
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Request:
     """What the user asked for; None where the choice is left to mkllm.
 
     `licences` are texts, `sha256` is what the weights must have, `options` are for the manifest.
+    `projector` is a file, or NONE.
     `marks`: the chat template of the defaults is made of these, and not needed where the model's own has them.
     """
 
@@ -63,6 +65,7 @@ class Request:
     options: Mapping[str, Choice] = field(default_factory=dict)
     marks: frozenset[str] | None = None
     adapters: tuple[Path, ...] = ()
+    projector: Path | str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,23 +176,25 @@ def _resolve(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Sou
 def _found(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Source, Request]:
     """The model, quantized, or of several quantizations the one that fits into one file, if that is asked for; and the
     request with what was reckoned with for that."""
+    seeks = request.projector is None
     if request.quantizing:
         here = next((kit for kit in kits if kit.runs_here), kits[0])
-        source = resolve(request.model, output, revision=request.revision)
+        source = _seen(request, kits, resolve(request.model, output, None, request.revision, seeks), output)
         if request.path:
             check_source(request.path, source.weights)  # later it is the quantized ones that are looked at
         made, defaults = choice.apply(here, source, request.quantizing, request.defaults, output)
         options = _of_quantized(request.options, None if made is source else made.model.quantization)
         return made, replace(request, defaults=defaults, options=options)
     if not request.fit_one_file:
-        return resolve(request.model, output, revision=request.revision), request
+        source = resolve(request.model, output, None, request.revision, seeks)
+        return _seen(request, kits, source, output), request
     room, kit = _room(request, kits)
     if room is None:
         raise click.BadParameter(
             f"nothing limits a file for {kit.target}: leave it out, or give --max-file-size",
             param_hint="--fit-one-file",
         )
-    source = resolve(request.model, output, room, request.revision)
+    source = _seen(request, kits, resolve(request.model, output, room, request.revision, seeks), output)
     room, kit = _room(request, [kit.with_members(source.licences) for kit in kits])
     if room is not None and source.weights.size > room:
         raise TooLarge(
@@ -198,6 +203,13 @@ def _found(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Sourc
             "have --quant make a smaller quantization instead"
         )
     return source, request
+
+
+def _seen(request: Request, kits: Sequence[Kit], source: Source, output: Output) -> Source:
+    """The model with its projector, looked at."""
+    wanted = None if request.projector == NONE else request.projector
+    looking = examiner(next((kit for kit in kits if kit.runs_here), kits[0]))
+    return with_projector(source, Path(wanted) if wanted else None, looking, output)
 
 
 def _of_quantized(options: Mapping[str, Choice], kind: str | None) -> Mapping[str, Choice]:
@@ -231,6 +243,8 @@ def make_all(
 ) -> tuple[Made, ...]:
     """The same for several kits; weights beside them are in files that begin with `base`."""
     members = {**source.licences, **adapters(request.adapters, request.model, source.model.architecture, output)}
+    if source.projector:
+        members[PROJECTOR] = source.projector.path
     places = [(path, kit.with_members(members)) for path, kit in places]
     weights, limits = source.weights, request.limits
     grown = weights.size + (growth(weights, source.path) if packing else 0)
@@ -264,7 +278,8 @@ def make_all(
             def describe(facts: Facts) -> Manifest:
                 manifest = _manifest(kit, source, model(), request, facts)
                 if device := request.device:
-                    told = outlook(device, manifest.model, weights.size, request.defaults)
+                    other = manifest.projector.memory if manifest.projector else 0
+                    told = outlook(device, manifest.model, weights.size, request.defaults, other)
                     outlooks[kit.target] = told
                     manifest = replace(manifest, defaults=replace(manifest.defaults, device=told.made))
                 return _prepacked(manifest, packing, weights.size) if packing else manifest
@@ -369,9 +384,17 @@ def _manifest(kit: Kit, source: Source, model: Model, request: Request, facts: F
         bootloader=facts.bootloader,
         pkg=facts.pkg,
         provenance=_provenance(source, facts.origin, request),
-        options=dict(request.options),
+        options={**request.options, **_found_options(source)},
         beside=facts.beside,
+        projector=source.projector.facts if source.projector else None,
     )
+
+
+def _found_options(source: Source) -> dict[str, Choice]:
+    """What a recipe has to name although nobody did: a projector that lay beside the model."""
+    found = source.projector
+    is_beside = found and found.by_itself and found.file and source.origin.source == "file"
+    return {"mmproj": found.file} if found and found.file and is_beside else {}
 
 
 def _prepacked(manifest: Manifest, packing: Prepacking, size: int) -> Manifest:

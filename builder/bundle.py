@@ -12,6 +12,7 @@ from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import find_kit
 from mkllm.builder.kit.wheel import write_wheel
 from mkllm.builder.model import promise
+from mkllm.builder.model.projectors import is_projector
 from mkllm.builder.model.reference import DEMO, Source, resolve
 from mkllm.builder.own_wheel import write_own_wheel
 from mkllm.builder.process import run
@@ -55,11 +56,14 @@ def bundle(model: str, system: str | None, folder: Path, output: Output) -> Bund
     _check_folder(folder)
     kit = find_kit(target)
     kit.verify()
-    source = resolve(model, output)
+    source = resolve(model, output, projector=True)
     if source.origin.sha256:
         promise.check({source.path: source.origin.sha256}, output)
     promise.check(source.origin.promised, output)
-    needed = source.weights.size + sum(file.size for file in kit.files.values()) + MARGIN
+    projector = source.projector.path.stat().st_size if source.projector else 0
+    if source.projector and source.projector.sha256:
+        promise.check({source.projector.path: source.projector.sha256}, output)
+    needed = source.weights.size + projector + sum(file.size for file in kit.files.values()) + MARGIN
     check_free(folder, needed, f"a bundle in {str(folder)!r}", "choose another disk with -o")
     try:
         (folder / WHEELS).mkdir(parents=True)
@@ -105,6 +109,7 @@ def _model(model: str, source: Source, folder: Path, output: Output) -> str:
     if source.origin.file is None:  # it was converted, which the other machine need not do
         (folder / MODELS).mkdir()
         _copy(source.path, folder / MODELS / f"{source.name}.gguf", output)
+        _copy_projector(source, folder / MODELS, output)
         return f"{build} {MODELS}/{source.name}.gguf --offline"
     if source.origin.source == "hf":
         _hub_copy(source, folder / MODELS, output)
@@ -113,8 +118,16 @@ def _model(model: str, source: Source, folder: Path, output: Output) -> str:
     for path in sorted(source.weights.files):
         name = path.name if path.suffix else f"{source.name}.gguf"
         _copy(path, folder / MODELS / name, output)
+    _copy_projector(source, folder / MODELS, output)
     first = source.path.name if source.path.suffix else f"{source.name}.gguf"
     return f"{build} {MODELS}/{first} --offline"
+
+
+def _copy_projector(source: Source, folder: Path, output: Output) -> None:
+    """Beside the model, under a name by which it is found there."""
+    if found := source.projector:
+        name = found.file if found.file and is_projector(found.file) else f"mmproj-{source.name}.gguf"
+        _copy(found.path, folder / name, output)
 
 
 def _pinned(source: Source) -> str:
@@ -129,8 +142,14 @@ def _hub_copy(source: Source, cache: Path, output: Output) -> None:
     snapshot = place / "snapshots" / (origin.revision or "")
     inner = Path(origin.file or "").parent
     digests = {**origin.promised, **({source.path: origin.sha256} if origin.sha256 else {})}
-    for path in sorted(source.weights.files):
-        link = snapshot / inner / path.name if path.suffix == ".gguf" else snapshot / (origin.file or "")
+    links = {
+        path: snapshot / inner / path.name if path.suffix == ".gguf" else snapshot / (origin.file or "")
+        for path in sorted(source.weights.files)
+    }
+    if (found := source.projector) and found.file:
+        links[found.path] = snapshot / found.file
+        digests |= {found.path: found.sha256} if found.sha256 else {}
+    for path, link in links.items():
         link.parent.mkdir(parents=True, exist_ok=True)
         digest = digests.get(path)
         if not digest:

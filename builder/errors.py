@@ -143,3 +143,9 @@ class UnusableAdapter(BuilderFailure):
     """A LoRA adapter that cannot be read or converted, or does not belong to the model."""
 
     exit_code = 55
+
+
+class UnusableProjector(BuilderFailure):
+    """A projector that cannot be read, is none, or does not belong to the model."""
+
+    exit_code = 56

@@ -21,7 +21,8 @@ BATCHES = ("-ub", "--ubatch-size", "-b", "--batch-size")
 @dataclass(frozen=True)
 class Needs:
     """`context` is in tokens; `cache_type` and `batch` are set for the device, None: nothing is; `types` are those of
-    the caches of keys and of values, and `taken` is the batch, that come of all."""
+    the caches of keys and of values, and `taken` is the batch, that come of all; `other` are bytes of other files that
+    are loaded."""
 
     memory: Memory
     context: int
@@ -29,14 +30,15 @@ class Needs:
     batch: int | None
     types: tuple[str, str]
     taken: int
+    other: int = 0
 
     def beside(self, tokens: int) -> int:
         """Bytes beside the weights with so many tokens of context."""
         caches = footprint.caches(self.memory, tokens, self.types, self.taken)
-        return PROGRAMS + caches + footprint.buffers(self.memory, tokens, self.taken)
+        return PROGRAMS + self.other + caches + footprint.buffers(self.memory, tokens, self.taken)
 
 
-def needs(device: Device | None, model: Model, defaults: Defaults) -> Needs:
+def needs(device: Device | None, model: Model, defaults: Defaults, other: int = 0) -> Needs:
     """Of a model on that device, or on any. What the maker settled himself stays as he has it."""
     words = defaults.engine_args
     names = {option_name(word) for word in words}
@@ -50,6 +52,7 @@ def needs(device: Device | None, model: Model, defaults: Defaults) -> Needs:
         batch=batch,
         types=_types(words, cache_type),
         taken=batch or _number(words, BATCHES[:2]) or BATCH,
+        other=other,
     )
 
 

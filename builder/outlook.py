@@ -47,12 +47,14 @@ class Outlook:
         }
 
 
-def outlook(device: Device, model: Model, weights: int, defaults: Defaults) -> Outlook:
-    """Of a model with `weights` bytes. What the maker settled himself stays as he has it.
+def outlook(device: Device, model: Model, weights: int, defaults: Defaults, other: int = 0) -> Outlook:
+    """Of a model with `weights` bytes, and `other` ones of what is loaded beside it.
+
+    What the maker settled himself stays as he has it.
 
     Raises nothing: a model that does not fit is one that `fits` is False of.
     """
-    wanted = needs(device, model, defaults)
+    wanted = needs(device, model, defaults, other)
     room = device.memory - device.system
     context = wanted.context
     while not defaults.context and context > SHORTEST and weights + wanted.beside(context) > room:

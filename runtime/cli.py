@@ -92,8 +92,8 @@ def program(ctx: click.Context, /, **given: Any) -> int | None:
         return None
     if given["prompt"] is not None:
         return _answer(ctx, given)
-    if given["as_json"] or given["system"] is not None:
-        raise click.UsageError("--json and --system belong to -p TEXT: add it, or leave them out")
+    if given["as_json"] or given["system"] is not None or given["images"] or given["sounds"]:
+        raise click.UsageError("--json, --system, --image and --audio belong to -p TEXT: add it, or leave them out")
     return _serve(ctx, given)
 
 
@@ -107,7 +107,7 @@ def _expect_nothing_before(ctx: click.Context) -> None:
 def _answer(ctx: click.Context, given: dict[str, Any]) -> int:
     from mkllm.runtime.commands import prompt
 
-    asked = prompt.Prompt(given["prompt"], given["system"], given["as_json"])
+    asked = prompt.Prompt(given["prompt"], given["system"], given["as_json"], given["images"], given["sounds"])
     wanted = options.engine_options(given, ctx.obj.extra)
     return prompt.run(asked, wanted, given["kernel"], options.log_settings(given))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mkllm.runtime.artifact.reader import Artifact
-from mkllm.runtime.engine.arguments import EngineOptions, asked_of_gpus
+from mkllm.runtime.engine.arguments import EngineOptions, asked_of_gpus, projector_bytes
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.hardware.fit import Fit
 from mkllm.runtime.hardware.probe import Facts
@@ -41,7 +41,8 @@ def gpu_burden(artifact: Artifact, facts: Facts, fitted: Fit | None, options: En
     from mkllm.runtime.hardware.offload import burden_of
 
     manifest = artifact.manifest
-    return burden_of(manifest.model, artifact.weights.size, fitted, asked_of_gpus(manifest, options))
+    asked, projector = asked_of_gpus(manifest, options), projector_bytes(manifest, options)
+    return burden_of(manifest.model, artifact.weights.size, fitted, asked, projector)
 
 
 def with_gpu_memory(facts: Facts) -> Facts | None:

@@ -84,6 +84,14 @@ asking = _table(
             {"type": Text(), "metavar": "TEXT", "help": "Answer this and exit; '-' reads standard input."},
         ),
         (("--system", "-sys"), {"type": Text(), "metavar": "TEXT", "help": "System prompt, instead of the maker's."}),
+        (
+            ("--image", "images"),
+            {"type": FILE, "multiple": True, "metavar": "FILE", "help": "With -p: a picture to show to the model."},
+        ),
+        (
+            ("--audio", "sounds"),
+            {"type": FILE, "multiple": True, "metavar": "FILE", "help": "With -p: sound for the model to hear."},
+        ),
         (("--json", "as_json"), {"is_flag": True, "help": "With -p: print one JSON object."}),
     ),
 )

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mkllm.runtime.artifact.manifest import Manifest
+from mkllm.runtime.artifact.manifest import PROJECTOR, Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.engine.arguments import EngineOptions, arguments, asked, open_questions
 from mkllm.runtime.engine.log import Log, Logging
@@ -186,8 +186,9 @@ class Survey:
 def weights_of(artifact: Artifact, home: Home) -> Weights:
     """Where the model lies. Raises WeightsUnusable where that is beside the program, and is not as it was built."""
     lying, is_packed = artifact.model(), artifact.manifest.prepacked is not None
-    adapters = artifact.manifest.adapters
-    others = tuple(Embedded(member.name, artifact.fileno(), member.offset, member.size) for member in adapters)
+    manifest = artifact.manifest
+    members = [*manifest.adapters, *(m for m in manifest.members if m.name == PROJECTOR)]
+    others = tuple(Embedded(member.name, artifact.fileno(), member.offset, member.size) for member in members)
     weights = Weights(lying[0].descriptor, lying[0].offset, artifact.weights.size, is_packed, others=others)
     if len(lying) == 1:
         return weights

@@ -10,6 +10,7 @@ import click
 from mkllm.builder.commands.common import common_options, offline_option, output
 from mkllm.builder.commands.defaults import defaults, defaults_options
 from mkllm.builder.commands.devices import chosen
+from mkllm.builder.commands.file_or import FileOr
 from mkllm.builder.commands.from_file import FromFile, marks_of, model_of, recipe_of
 from mkllm.builder.commands.quantizing import quantizing, quantizing_options, suited
 from mkllm.builder.commands.recorded import options_of
@@ -101,6 +102,14 @@ def _is_sha256(_: click.Context, __: click.Parameter, value: str | None) -> str 
 )
 @quantizing_options
 @click.option(
+    "--mmproj",
+    "projector",
+    type=FileOr("none"),
+    metavar="FILE|none",
+    help="Put this projector (GGUF) into the file, by which the model takes pictures or sound; none leaves out the one "
+    "that is beside the model, which is taken by itself.",
+)
+@click.option(
     "--lora",
     "adapters",
     multiple=True,
@@ -151,6 +160,7 @@ def build(
     split: Split,
     max_file_size: int | None,
     fit_one_file: bool,
+    projector: Path | str | None,
     adapters: tuple[Path, ...],
     sign: str | None,
     icon: Path | None,
@@ -201,6 +211,7 @@ def build(
         options=options_of(click.get_current_context()),
         marks=marks_of(click.get_current_context()),
         adapters=adapters,
+        projector=projector,
     )
     several = len(set(targets)) > 1
     made = making.build_all(request, targets, output()) if several else (making.build(request, output()),)

@@ -25,7 +25,7 @@ def pull(model: str, as_json: bool) -> None:
     MODEL is what `mkllm build` takes. What is on this machine already is not downloaded again. What is to be converted
     is when it is built.
     """
-    from mkllm.builder.model import promise
+    from mkllm.builder.model import projectors, promise
     from mkllm.builder.model.reference import locate, read
 
     place = locate(model, output())
@@ -33,6 +33,9 @@ def pull(model: str, as_json: bool) -> None:
         _tell_unconverted(model, place, place.checkpoint, as_json)
         return
     source = read(place, output())
+    found = projectors.beside(place, output())
+    if found and found.sha256:
+        promise.check({found.path: found.sha256}, output())
     origin = source.origin
     if origin.sha256:
         promise.check({source.path: origin.sha256}, output())
@@ -47,6 +50,7 @@ def pull(model: str, as_json: bool) -> None:
             "sha256": origin.sha256,
             "size": source.weights.size,
             "paths": files,
+            "projector": str(found.path) if found else None,
             "licences": [str(path) for path in source.licences.values()],
         }
         click.echo(json.dumps(facts, indent=2))
@@ -55,7 +59,7 @@ def pull(model: str, as_json: bool) -> None:
         where = f"{origin.repository}@{origin.revision}, " if origin.repository else ""
         checked = "SHA-256 as promised" if origin.sha256 or origin.promised else "nobody promised a hash"
         click.echo(f"{model}: {where}{size(source.weights.size)}, {source.model.quantization}, {checked}")
-        for path in files:
+        for path in [*files, *([str(found.path)] if found else [])]:
             click.echo(os.path.abspath(path))
 
 
@@ -75,6 +79,7 @@ def _tell_unconverted(model: str, place: "Place", found: "Checkpoint", as_json: 
             "sha256": None,
             "size": found.size,
             "paths": files,
+            "projector": None,
             "licences": [str(path) for path in place.licences.values()],
         }
         click.echo(json.dumps(facts, indent=2))

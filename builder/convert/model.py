@@ -30,7 +30,7 @@ def converted(source: Checkpoint, promised: Mapping[Path, str], output: Output) 
     if source.window:
         output.note(of_window(source.told, source.window))
     kind = "f32" if source.single else "auto"
-    place = cache.folder("converted") / f"{_key(source, promised, kind, output)}.gguf"
+    place = cache.folder("converted") / f"{checkpoint_key(source, promised, kind, output)}.gguf"
     with cache.locked(place.with_suffix(".lock")):
         if not place.exists():
             promise.check(promised, output)
@@ -42,7 +42,7 @@ def converted(source: Checkpoint, promised: Mapping[Path, str], output: Output) 
     return place
 
 
-def _key(source: Checkpoint, promised: Mapping[Path, str], kind: str, output: Output) -> str:
+def checkpoint_key(source: Checkpoint, promised: Mapping[Path, str], kind: str, output: Output) -> str:
     """Everything that decides the bytes."""
     digests = {name: promised.get(path) or digest(path, output) for name, path in sorted(source.files.items())}
     ours = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in (recognise.__file__, recognise.TABLE)]

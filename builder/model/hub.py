@@ -17,6 +17,7 @@ from mkllm.builder.model.download import Remote, attempt, check_space, download
 from mkllm.builder.model.hub_errors import TRANSPORT, Offline, ask, list_files, model_sizes
 from mkllm.builder.model.hub_reference import Reference
 from mkllm.builder.model.passing import Passing
+from mkllm.builder.model.projectors import SUFFIX, WORD, best
 from mkllm.builder.model.promise import DIGEST
 from mkllm.builder.model.quantizations import Quantization, models, of_same_model, quantizations
 from mkllm.builder.model.split import check_whole, part_names
@@ -99,6 +100,25 @@ def fetch(reference: Reference, output: Output, sha256: str | None = None, deman
     digest = promised.pop(paths[file]) if alone else demanded
     kept = licences_of(Reference(reference.repository, None, revision), output)
     return Fetched(paths[file], reference.repository, revision, file, digest, promised, kept)
+
+
+def names(pinned: Reference) -> list[str]:
+    """The files of a commit, which is remembered to have no projector if it has none. Raises HubFailure or Passing."""
+    sign = replace(pinned, file=WORD + SUFFIX)
+    if hub_cache.is_known_missing(sign):
+        return []
+    found = ask(pinned, lambda: list_files(pinned))
+    if best(found) is None:
+        hub_cache.note_missing(sign)
+    return found
+
+
+def fetch_beside(pinned: Reference, output: Output) -> tuple[Path, str | None]:
+    """A file that accompanies a model, and what the hub promises of it. Raises as `fetch` does."""
+    found = find(pinned, output, None)
+    if found.remote:
+        check_space([found.remote], hub_cache.folder(pinned.repository) / "blobs", hub_cache.ELSEWHERE)
+    return get_file(found, output), found.digest
 
 
 def _expect(demanded: str, found: Found) -> None:

@@ -27,7 +27,10 @@ FORM = "write ollama:name or ollama:name:tag, as `ollama list` does"
 @dataclass(frozen=True)
 class Model:
     """A model in the store; `name` is as `ollama list` shows it, `licences` are texts that come with it, and so is
-    `template`, in Go's language."""
+    `template`, in Go's language.
+
+    `projectors`, with their SHA-256, are files by which it takes pictures or sound.
+    """
 
     name: str
     path: Path
@@ -35,6 +38,7 @@ class Model:
     licences: tuple[Path, ...]
     adapted: bool
     template: Path | None = None
+    projectors: tuple[tuple[Path, str], ...] = ()
 
 
 def find(text: str) -> Model:
@@ -98,7 +102,8 @@ def _expect_readable(path: Path, text: str) -> None:
 
 
 def _whole(model: Model, text: str) -> Model:
-    for path in (model.path, *model.licences, *([model.template] if model.template else [])):
+    others = [*model.licences, *([model.template] if model.template else []), *(path for path, _ in model.projectors)]
+    for path in (model.path, *others):
         _expect_readable(path, text)
     if model.adapted:
         raise UnusableModel(
@@ -186,6 +191,7 @@ def _read(manifest: Path, root: Path, text: str) -> Model:
         raise _missing(path, text)
     licences = tuple(root / "blobs" / f"sha256-{digest}" for digest in found.get("license", ()))
     templates = [root / "blobs" / f"sha256-{digest}" for digest in found.get("template", ())]
+    projectors = tuple((root / "blobs" / f"sha256-{digest}", digest) for digest in found.get("projector", ()))
     return Model(
         _name(manifest, root),
         path,
@@ -193,6 +199,7 @@ def _read(manifest: Path, root: Path, text: str) -> Model:
         licences,
         bool(found.get("adapter")),
         templates[-1] if templates else None,
+        projectors,
     )
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mkllm.builder.errors import BuilderFailure, HubFailure, ModelNotFound, TooLarge
-from mkllm.builder.model import address, catalog, folder, licences, ollama
+from mkllm.builder.model import address, catalog, folder, licences, ollama, projectors
 from mkllm.builder.model.facts import facts
 from mkllm.builder.model.hub_reference import MAIN, PREFIX, Reference, check_endpoint, parse
+from mkllm.builder.model.projectors import Companion
 from mkllm.builder.model.split import NAME, merged, read_parts
 from mkllm.builder.model.weights import Weights
 from mkllm.builder.name import name_after
@@ -69,7 +70,8 @@ class Place:
 class Source:
     """A model found: its first file, its bytes, its facts, where it is from, and what to call it.
 
-    `licences` are texts that go into the artifact, by the names of members. `template`: see `Place`.
+    `licences` are texts that go into the artifact, by the names of members. `template`: see `Place`. `projector` is
+    looked for on demand.
     """
 
     path: Path
@@ -79,14 +81,29 @@ class Source:
     name: str
     licences: Mapping[str, Path] = field(default_factory=dict)
     template: Path | None = None
+    projector: Companion | None = None
 
 
-def resolve(text: str, output: Output, room: int | None = None, revision: str | None = None) -> Source:
+def resolve(
+    text: str, output: Output, room: int | None = None, revision: str | None = None, projector: bool = False
+) -> Source:
     """Find a model, downloading and converting it if need be, and check it. Raises a BuilderFailure.
 
     Of one on the hub it is the largest quantization of at most `room` bytes, and of that `revision`, if those are said.
+    `projector`: with the one that accompanies it, if there is one.
     """
-    return read(locate(text, output, room, revision), output)
+    place = locate(text, output, room, revision)
+    found = read(place, output)
+    return replace(found, projector=_companion(place, output)) if projector else found
+
+
+def _companion(place: Place, output: Output) -> Companion | None:
+    if not place.checkpoint:
+        return projectors.beside(place, output)
+    from mkllm.builder.convert.projector import converted_projector
+
+    path = converted_projector(place.checkpoint, place.origin.promised, output)
+    return Companion(path, f"the projector of {place.checkpoint.told}", None) if path else None
 
 
 def read(place: Place, output: Output) -> Source:

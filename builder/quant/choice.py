@@ -61,7 +61,8 @@ def _fitting(kit: Kit, source: Source, room: Room, found: Matrix | None, default
     model = replace(source.model, memory=memory or source.model.memory)
     weights = source.weights.size
     usable = [plan for plan in smaller if not plan.needs_matrix and plan.size < weights]
-    choice = choose(room, model, weights, usable, defaults)
+    projector = source.projector.facts if source.projector else None
+    choice = choose(room, model, weights, usable, defaults, projector.memory if projector else 0)
     output.note(f"note: {choice.reason}")
     return choice
 

@@ -58,12 +58,12 @@ class Choice:
     reason: str
 
 
-def choose(room: Room, model: Model, weights: int, plans: Sequence[Plan], defaults: Defaults) -> Choice:
+def choose(room: Room, model: Model, weights: int, plans: Sequence[Plan], defaults: Defaults, other: int = 0) -> Choice:
     """The first that fits of the model as it is, with `weights` bytes, and `plans`, which are the best first.
 
-    `defaults` are the maker's. Raises TooSmall.
+    `defaults` are the maker's, `other` are bytes of what is loaded beside it. Raises TooSmall.
     """
-    wanted = needs(room.device, model, defaults)
+    wanted = needs(room.device, model, defaults, other)
     tokens = wanted.context
     beside = wanted.beside(tokens)
     versions = [(model.quantization, weights, None), *((plan.type.name, plan.size, plan) for plan in plans)]

@@ -125,15 +125,8 @@ def _source(source: Source, kind: QuantType, path: Path) -> Source:
     """The file in the cache, from where the model was from."""
     (header,) = read_parts(path)
     origin = replace(source.origin, sha256=None, promised={})
-    return Source(
-        path,
-        merged([header]),
-        facts(header, header.tensors),
-        origin,
-        _name(source.name, kind),
-        source.licences,
-        source.template,
-    )
+    model, name = facts(header, header.tensors), _name(source.name, kind)
+    return replace(source, path=path, weights=merged([header]), model=model, origin=origin, name=name)
 
 
 def _name(name: str, kind: QuantType) -> str:

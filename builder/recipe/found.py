@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from mkllm.builder.commands.file_or import FileOr
 from mkllm.builder.commands.text import Text
 from mkllm.builder.recipe.recipe import Recipe
 from mkllm.builder.recipe.toml import key
@@ -52,7 +53,7 @@ def _files(value: Any, kind: click.ParamType[Any]) -> Iterator[str]:
     elif isinstance(value, list):
         for one in value:
             yield from _files(one, kind)
-    elif isinstance(kind, click.Path):
+    elif isinstance(kind, click.Path) and not (isinstance(kind, FileOr) and value == kind.word):
         yield str(value)
     elif isinstance(kind, Text) and (file := kind.file(value)) is not None:
         yield file

@@ -11,6 +11,7 @@ from typing import Any
 from mkllm.builder.errors import ModelNotFound
 from mkllm.builder.model import ollama
 from mkllm.builder.model.hub_reference import PREFIX
+from mkllm.builder.model.projectors import is_one
 from mkllm.builder.model.split import NAME, part_names
 from mkllm.builder.recipe.go_lexer import TemplateMistake
 from mkllm.builder.recipe.instructions import Instruction, Mistake, instructions
@@ -114,10 +115,18 @@ class _Reader:
             text = model(found.value, self._path.parent)
         except Several as several:
             raise Mistake(found.offset, str(several)) from None
+        if is_one(Path(text)):
+            self._projector(text, found)
+            return
         if (before := self.values.get("model")) and not _is_same_split(before, text):
             raise Mistake(found.offset, f"a second FROM {found.value!r}: one file has one model, leave one of them out")
         if not before:
             self._put("model", text, found)
+
+    def _projector(self, file: str, found: Instruction) -> None:
+        if "projector" in self.values:
+            raise Mistake(found.offset, f"a second projector {found.value!r}: one file has one, leave one of them out")
+        self._put("projector", file, found)
 
     def _parameter(self, found: Instruction) -> None:
         name = found.second.lower()

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from mkllm.builder.commands.file_or import FileOr
 from mkllm.builder.commands.text import AT, Text
 from mkllm.builder.errors import UnusableRecipe
 from mkllm.builder.recipe.recipe import NESTED, NUL, At, Recipe, content, model_beside, wrong
@@ -151,7 +152,7 @@ def _beside(value: Any, param: click.Parameter, folder: Path) -> Any:
 
 def _file(value: Any, kind: click.ParamType[Any], folder: Path) -> Any:
     if isinstance(kind, click.Path):
-        return str(folder / value)
+        return value if isinstance(kind, FileOr) and value == kind.word else str(folder / value)
     if isinstance(kind, Text) and (file := kind.file(value)) is not None:
         place = str(folder / file)
         return AT + (os.path.join(os.curdir, place) if place.startswith(AT) else place)

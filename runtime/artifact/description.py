@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from mkllm.runtime.artifact.manifest import Manifest
+from mkllm.runtime.artifact.manifest import PROJECTOR, Manifest
 
 LONGEST = 200  # letters of a system prompt or a message
 # What the frozen Python needs of the system where that is not a version of glibc.
@@ -28,6 +28,15 @@ def floor(target: str, glibc: str) -> str:
     return FLOORS.get(target, f"glibc {glibc}")
 
 
+def projector(manifest: Manifest, size: Size) -> list[str]:
+    """What the model takes beside text, in a line; none if nothing."""
+    found, member = manifest.projector, manifest.member(PROJECTOR)
+    if not found or not member:
+        return []
+    kinds = " and ".join(word for word, is_so in (("pictures", found.vision), ("sound", found.audio)) if is_so)
+    return [f"for {kinds}, {size(member.size)}" + (f", {found.file}" if found.file else "")]
+
+
 def members(manifest: Manifest, size: Size) -> list[tuple[str, str, str]]:
     """Name, size and the beginning of the SHA-256 of each."""
     return [(member.name, size(member.size), member.sha256[:16]) for member in manifest.members]
@@ -43,6 +52,7 @@ def _model(manifest: Manifest, size: Size) -> list[tuple[str, str]]:
         ("weights", f"prepacked for {manifest.prepacked.kernel}" if manifest.prepacked else "plain"),
         *(("beside", f"{fact.file}, {size(fact.size)}, {fact.sha256[:16]}") for fact in manifest.beside),
         ("context", f"{model.context} tokens trained"),
+        *(("projector", line) for line in projector(manifest, size)),
         ("chat template", "the maker's" if manifest.defaults.chat_template else "yes" if model.chat_template else "no"),
         ("licence", model.license or "not stated"),
         ("from", ", ".join(source)),

@@ -12,6 +12,7 @@ FORMAT = 1
 MEMBER = "mkllm/manifest.json"
 WEIGHTS, PREPACKED = "model.gguf", "model.pack"
 ADAPTERS = "adapters/"  # LoRA adapters, which every launch applies
+PROJECTOR = "mmproj.gguf"
 HEADER = "model.header"  # what of model.gguf comes before its tensors' data, where that is in several files
 
 T = TypeVar("T")
@@ -186,6 +187,19 @@ class Beside:
 
 
 @dataclass(frozen=True)
+class Projector:
+    """By what the model takes pictures (`vision`) and sound (`audio`): the member mmproj.gguf.
+
+    It was called `file`; null where it was converted. `memory`: bytes that it takes, weights and buffers.
+    """
+
+    file: str | None
+    vision: bool
+    audio: bool
+    memory: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that crosses from builder to runtime.
 
@@ -208,6 +222,7 @@ class Manifest:
     options: dict[str, Choice] = field(default_factory=dict)
     prepacked: Prepacked | None = None
     beside: tuple[Beside, ...] = ()
+    projector: Projector | None = None
     format: int = FORMAT
 
     @property

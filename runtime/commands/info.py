@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mkllm.runtime.amounts import size
+from mkllm.runtime.artifact.description import projector
 from mkllm.runtime.artifact.manifest import Manifest
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.artifact.shown import shown
@@ -84,6 +85,7 @@ def as_object(seen: Seen) -> dict[str, object]:
         "defaults": dataclasses.asdict(manifest.defaults),
         "beside": [dataclasses.asdict(fact) for fact in manifest.beside],
         "missing": seen.missing,
+        "projector": dataclasses.asdict(manifest.projector) if manifest.projector else None,
         "prepacked": dataclasses.asdict(manifest.prepacked) if manifest.prepacked else None,
         "provenance": dataclasses.asdict(manifest.provenance),
         "fit": {"error": str(seen.fit)} if isinstance(seen.fit, TooLittleMemory) else dataclasses.asdict(seen.fit),
@@ -106,6 +108,8 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
     yield "", f"sha256 {source.sha256}"
     if manifest.prepacked:
         yield "weights", f"prepacked for {manifest.prepacked.kernel}"
+    for line in projector(manifest, size):
+        yield "projector", line
     if device := manifest.defaults.device:
         yield (
             "made for",

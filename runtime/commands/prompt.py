@@ -8,13 +8,14 @@ import stat
 import sys
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import IO
 
-from mkllm.runtime.engine.arguments import EngineOptions
+from mkllm.runtime.engine.arguments import EngineOptions, has_projector_beside
 from mkllm.runtime.engine.log import Logging
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.platform.terminal import has_input, read_all
-from mkllm.runtime.session import start_session
+from mkllm.runtime.session import Session, start_session
 
 STDIN = "-"
 QUIET_SECONDS = 2.0
@@ -28,11 +29,16 @@ class WrongPrompt(RuntimeFailure):
 
 @dataclass(frozen=True)
 class Prompt:
-    """What was asked. `text` `-` is standard input; `system` None means the maker's."""
+    """What was asked. `text` `-` is standard input; `system` None means the maker's.
+
+    `images` and `sounds` are files that are shown to the model.
+    """
 
     text: str
     system: str | None = None
     json: bool = False
+    images: tuple[Path, ...] = ()
+    sounds: tuple[Path, ...] = ()
 
 
 def run(prompt: Prompt, options: EngineOptions, kernel: str | None, logging: Logging) -> int:
@@ -44,9 +50,20 @@ def run(prompt: Prompt, options: EngineOptions, kernel: str | None, logging: Log
 
         for text in session.notes:
             note(text)
+        _expect_taken(prompt, session, options)
         prompt = replace(prompt, text=read_text(prompt.text, sys.stdin.buffer))
         reply(prompt, session, "n_predict" in options.sampling, started)
     return 0
+
+
+def _expect_taken(prompt: Prompt, session: Session, options: EngineOptions) -> None:
+    """Raise WrongPrompt for files that the model is not made for; of a projector of the user's the engine knows."""
+    projector = session.manifest.projector
+    if (prompt.images or prompt.sounds) and not has_projector_beside(session.manifest, options):
+        from mkllm.runtime.commands.media import expect_taken
+
+        vision, audio = (projector.vision, projector.audio) if projector else (False, False)
+        expect_taken(prompt.images, prompt.sounds, vision, audio)
 
 
 def read_text(text: str, source: IO[bytes]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mkllm.runtime.ansi import dimmed
 from mkllm.runtime.commands.conversation import opening
+from mkllm.runtime.commands.media import Media
 from mkllm.runtime.commands.prompt import Prompt, WrongPrompt
 from mkllm.runtime.engine.answer import CONTINUATION_TOKENS, Figures, Piece, chat, continuation
 from mkllm.runtime.engine.client import Client
@@ -93,13 +94,17 @@ def _expect_another(session: Session, old: Snapshot, failure: EngineDied, printe
 
 def _ask(client: Client, session: Session, prompt: Prompt, bounded: bool) -> Iterator[Piece | Figures]:
     if session.manifest.chat_template is None:
-        if prompt.system is not None:
-            raise WrongPrompt("this model has no chat template, so --system has no place in its prompt: leave it out")
+        told = [("--system", prompt.system), ("--image", prompt.images), ("--audio", prompt.sounds)]
+        if names := [name for name, value in told if value not in (None, ())]:
+            raise WrongPrompt(
+                f"this model has no chat template, so {names[0]} has no place in its prompt: leave it out"
+            )
         note("this model has no chat template: it continues the text instead of answering it")
         return continuation(client, prompt.text, {} if bounded else {"n_predict": CONTINUATION_TOKENS})
     defaults = session.manifest.defaults
     system = defaults.system_prompt if prompt.system is None else prompt.system
-    return chat(client, [*opening(system, defaults.messages), {"role": "user", "content": prompt.text}], {})
+    content = Media(prompt.images, prompt.sounds).content(prompt.text)
+    return chat(client, [*opening(system, defaults.messages), {"role": "user", "content": content}], {})
 
 
 def _take(pieces: Iterator[Piece | Figures], printed: list[Piece] | None, started: float, ready: float) -> Answer:

@@ -7,7 +7,7 @@ from typing import Any
 from mkllm.runtime.engine.client import Client
 from mkllm.runtime.errors import EngineDied
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
 CONTINUATION_TOKENS = 256  # unless asked for another number: a text that is only continued may never end
 
 

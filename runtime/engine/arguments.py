@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from mkllm.runtime.artifact.engine_words import OWN, REASONS, may_be_options, option_name
 from mkllm.runtime.artifact.footprint import BATCH, F16, SLOTS, TYPE_BYTES
-from mkllm.runtime.artifact.manifest import WEIGHTS, Device, Manifest
+from mkllm.runtime.artifact.manifest import PROJECTOR, WEIGHTS, Device, Manifest
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.hardware.fit import PROMPTS, Asked, Fit
 from mkllm.runtime.hardware.settings import Effort, Settings, Settled
@@ -47,6 +47,9 @@ SHORT = {
 }
 # What needs batches of their full size: inputs that are not split, and pictures.
 WHOLE = frozenset("--embedding --embeddings --rerank --reranking -mm --mmproj".split())
+# By these the user has a projector of his own, or none.
+PROJECTORS = ("-mm", "--mmproj")
+NO_PROJECTORS = ("--no-mmproj", "--no-mmproj-auto")
 PLAIN_TYPES = frozenset({"f32", F16, "bf16"})
 MUCH = 256 << 20
 OFF = frozenset({"off", "disabled", "false", "0"})
@@ -121,7 +124,8 @@ def asked(manifest: Manifest, options: EngineOptions) -> Asked:
         batch=_batch(_number(told.get("--ubatch-size")), _number(told.get("--batch-size"))),
         slots=_slots(told),
         beside=sum(_size(file) for pair in pairwise(words) for file in _named_files(option_name(pair[0]), pair[1]))
-        + sum(member.size for member in manifest.adapters),
+        + sum(member.size for member in manifest.adapters)
+        + (manifest.projector.memory if manifest.projector and is_projecting(manifest, options) else 0),
         whole=bool(names & WHOLE),
         fused=told.get("--flash-attn", "").lower() not in OFF,
         unwindowed="--swa-full" in names,
@@ -155,6 +159,33 @@ def asked_of_gpus(manifest: Manifest, options: EngineOptions) -> tuple[int | Non
     return number, tuple(devices.split(",")) if devices is not None else None
 
 
+def is_projecting(manifest: Manifest, options: EngineOptions) -> bool:
+    """Whether the file's own projector is loaded: it has one, and neither maker nor user say otherwise."""
+    return manifest.projector is not None and not _names_said(manifest, options) & {*PROJECTORS, *NO_PROJECTORS}
+
+
+def has_projector_beside(manifest: Manifest, options: EngineOptions) -> bool:
+    """Whether maker or user name another file as the projector."""
+    return bool(_names_said(manifest, options) & set(PROJECTORS))
+
+
+def projector_bytes(manifest: Manifest, options: EngineOptions) -> int:
+    """Bytes of the projector, which the engine puts on a GPU where it uses one; of a file of the user's its size."""
+    words = _given(manifest, options)
+    if "--no-mmproj-offload" in map(option_name, words):
+        return 0
+    if manifest.projector and is_projecting(manifest, options):
+        return manifest.projector.memory
+    files = [value for name, value in pairwise(words) if option_name(name) in PROJECTORS]
+    return _size(files[-1]) if files else 0
+
+
+def _names_said(manifest: Manifest, options: EngineOptions) -> set[str]:
+    """The options that maker and user give the engine themselves."""
+    words = [*manifest.defaults.engine_args, *(name for name, _ in options.plain), *options.extra]
+    return set(map(option_name, words))
+
+
 def _needs_flash(manifest: Manifest, told: Mapping[str, str], fit: Fit) -> bool:
     """Quantized values are cached only with flash attention, and its buffers were what was fitted into the memory."""
     memory = manifest.model.memory
@@ -168,12 +199,17 @@ def _given(manifest: Manifest, options: EngineOptions) -> list[str]:
     numbers = {"--threads": options.threads, "--threads-batch": options.threads_batch, "--parallel": options.parallel}
     asked = [word for name, number in numbers.items() if number for word in (name, str(number))]
     made = _checked(manifest.defaults.engine_args)
-    return [*_of_device(options.device), *_adapters(manifest), *made, *asked, *plain, *_checked(options.extra)]
+    own = [*_adapters(manifest), *_projector(manifest, options)]
+    return [*_of_device(options.device), *own, *made, *asked, *plain, *_checked(options.extra)]
 
 
 def _adapters(manifest: Manifest) -> list[str]:
     names = [EMBEDDED + member.name for member in manifest.adapters]
     return ["--lora", ",".join(names)] if names else []
+
+
+def _projector(manifest: Manifest, options: EngineOptions) -> list[str]:
+    return [PROJECTORS[-1], EMBEDDED + PROJECTOR] if is_projecting(manifest, options) else []
 
 
 def _of_device(device: Device | None) -> list[str]:

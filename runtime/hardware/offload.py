@@ -21,7 +21,8 @@ EVERY_LAYER = 999
 @dataclass(frozen=True)
 class Burden:
     """What there is to put on GPUs, in bytes: all `weights`, of which a layer has at most `layer`; `caches` of all
-    layers; `buffers` for each GPU. `layers` 0: nobody knows how many, so it is all or nothing.
+    layers; `buffers` for each GPU; `projector` on the first one. `layers` 0: nobody knows how many, so it is all or
+    nothing.
 
     `asked_layers` and `asked_devices` (names, or `none`): what the user tells the engine; None: nothing.
     """
@@ -33,6 +34,7 @@ class Burden:
     buffers: int = 0
     asked_layers: int | None = None
     asked_devices: tuple[str, ...] | None = None
+    projector: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,16 @@ class Offload:
         return "--device", ",".join(device.name for device in self.devices), "--n-gpu-layers", str(layers)
 
 
-def burden_of(model: Model, weights: int, fit: Fit | None, asked: tuple[int | None, tuple[str, ...] | None]) -> Burden:
+def burden_of(
+    model: Model,
+    weights: int,
+    fit: Fit | None,
+    asked: tuple[int | None, tuple[str, ...] | None],
+    projector: int = 0,
+) -> Burden:
     """The burden of a model that was fitted (None: it could not be); `asked`: layers and devices of the user's."""
     caches, buffers = (fit.caches, fit.buffers) if fit else (0, 0)
-    return Burden(weights, model.layers, model.layer_bytes, caches, buffers, *asked)
+    return Burden(weights, model.layers, model.layer_bytes, caches, buffers, *asked, projector)
 
 
 def with_gpu_memory(facts: Facts) -> Facts | None:
@@ -119,7 +127,7 @@ def _groups(devices: tuple[Device, ...]) -> Sequence[tuple[Device, ...]]:
 
 def _filled(burden: Burden, devices: tuple[Device, ...], facts: Facts) -> Offload:
     """As many layers as fit; -1 where nothing is known of layers, and not all fits."""
-    room = sum(_room(device, facts) - burden.buffers for device in devices)
+    room = sum(_room(device, facts) - burden.buffers for device in devices) - burden.projector
     if burden.weights + burden.caches <= room:
         return Offload(devices, burden.layers, burden.layers)
     if not burden.layers:

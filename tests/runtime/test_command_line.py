@@ -56,7 +56,7 @@ def test_version(fake_artifact, run):
         (["dance"], "No such command 'dance'"),
         (["--port", "many"], "'many' is not a valid integer"),
         (["--port", "9000", "chat"], "put '--port' after 'chat', not before it"),
-        (["--json"], "--json and --system belong to -p TEXT"),
+        (["--json"], "--json, --system, --image and --audio belong to -p TEXT"),
         (["--max-body", "none"], "'none' is no number of bytes: write it like 64M"),
         (["--max-body", "²"], "'²' is no number of bytes: write it like 64M"),
         (["--api-key-file", "/nowhere"], "the key file '/nowhere' cannot be read"),

@@ -206,3 +206,15 @@ def test_models_that_cannot_be_used(store: Store, small_gguf: Path) -> None:
 def test_a_user_that_has_no_home(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     assert resolve("ollama:small", QUIET).name == "small"
+
+
+def test_a_projector_comes_along(store: Store, gguf_bytes: Any, small_gguf: Path) -> None:
+    eyes = gguf_bytes({"general.architecture": "clip"}, {"mm.0.weight": ((64, 8), 0)})
+    store.model("registry.ollama.ai/library/eyes/latest", ("model", small_gguf.read_bytes()), ("projector", eyes))
+    found = resolve("ollama:eyes", QUIET, projector=True).projector
+    assert found and found.path.read_bytes() == eyes and found.sha256 == hashlib.sha256(eyes).hexdigest()
+    assert found.told == "the projector of ollama:eyes" and resolve("ollama:eyes", QUIET).projector is None
+    assert resolve("ollama:small", QUIET, projector=True).projector is None
+    found.path.unlink()
+    with pytest.raises(UnusableModel, match="is not whole: '.*' is missing; pull it again with Ollama"):
+        resolve("ollama:eyes", QUIET)

@@ -1,6 +1,7 @@
 """What the instructions of a Modelfile come to, and how what cannot be done is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,16 @@ def test_what_is_refused(tmp_path: Path, text: str, place: str, sentence: str) -
         reading(tmp_path, text)
     where = f"{tmp_path / 'Modelfile'}{place and ':'}{place}: "
     assert str(failure.value).startswith(where) and sentence in str(failure.value) and failure.value.exit_code == 25
+
+
+def test_a_projector_may_be_a_second_from(tmp_path: Path, gguf_bytes: Any, small_gguf: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(small_gguf.read_bytes())
+    (tmp_path / "eyes.gguf").write_bytes(gguf_bytes({"general.architecture": "clip"}, {"mm.0.weight": ((64, 8), 0)}))
+    for text in ("FROM ./m.gguf\nFROM ./eyes.gguf", "FROM ./eyes.gguf\nFROM ./m.gguf"):
+        values = reading(tmp_path, text).values
+        assert (values["model"], values["projector"]) == (str(tmp_path / "m.gguf"), str(tmp_path / "eyes.gguf"))
+    with pytest.raises(UnusableRecipe, match="3:1: a second projector './eyes.gguf': one file has one"):
+        reading(tmp_path, "FROM ./m.gguf\nFROM ./eyes.gguf\nFROM ./eyes.gguf")
 
 
 def test_files_that_are_no_text(tmp_path: Path) -> None:

@@ -31,6 +31,13 @@ def test_every_option_is_a_key_that_is_told_or_has_no_effect() -> None:
     assert recorded == recipe.RECORDED
 
 
+def test_a_word_in_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mkllm.toml").write_text('model = "demo"\nmmproj = "none"\n')
+    assert read(tmp_path / "mkllm.toml", build.params).values["projector"] == "none"
+    (tmp_path / "mkllm.toml").write_text('model = "demo"\nmmproj = "eyes.gguf"\n')
+    assert read(tmp_path / "mkllm.toml", build.params).values["projector"] == str(tmp_path / "eyes.gguf")
+
+
 def test_values_and_files_beside(tmp_path: Path) -> None:
     (tmp_path / "model").touch()
     found = reading(

@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from mkllm.runtime.artifact.manifest import Message
+from mkllm.runtime.commands.media import Media, expect_taken
+from mkllm.runtime.commands.prompt import WrongPrompt
 
 
 def test_the_answer_goes_to_standard_output(engine_artifact, run):
@@ -33,6 +36,36 @@ def test_dash_reads_standard_input(fake_artifact, run):
 
 def test_bytes_that_are_no_text(fake_artifact, run):
     assert run(fake_artifact, "-p", os.fsdecode(b"caf\xe9"), env={"PYTHONUTF8": "1"}).stdout == "caf\ufffd \n"
+
+
+def test_what_is_shown_to_a_model_that_takes_none(fake_artifact, build_fake, run, tmp_path):
+    (tmp_path / "cat.png").write_bytes(b"meow")
+    done = run(fake_artifact, "-p", "what is this?", "--image", str(tmp_path / "cat.png"))
+    assert done.returncode == 2 and "the model of this file takes no pictures, so " in done.stderr
+    done = run(fake_artifact, "--image", str(tmp_path / "cat.png"))
+    assert done.returncode == 2 and "--image and --audio belong to -p TEXT" in done.stderr
+    bare = build_fake(tmp_path / "bare", model={"chat_template": None})
+    done = run(bare, "-p", "x", "--audio", str(tmp_path / "cat.png"), "--", "--mmproj", str(tmp_path / "cat.png"))
+    assert done.returncode == 2 and "no chat template, so --audio has no place in its prompt" in done.stderr
+
+
+def test_pictures_and_sound_are_parts_of_the_message(tmp_path):
+    (tmp_path / "cat.png").write_bytes(b"cat")
+    (tmp_path / "meow.MP3").write_bytes(b"meow")
+    shown = Media((tmp_path / "cat.png",), (tmp_path / "meow.MP3",)).content("what is this?")
+    assert shown == [
+        {"type": "image_url", "image_url": {"url": "data:image/*;base64,Y2F0"}},
+        {"type": "input_audio", "input_audio": {"data": "bWVvdw==", "format": "mp3"}},
+        {"type": "text", "text": "what is this?"},
+    ]
+    assert Media().content("hi") == "hi"
+    (tmp_path / "empty").touch()
+    for name, why in (("none.png", "cannot be read"), ("empty", "is empty: give another one")):
+        with pytest.raises(WrongPrompt, match=why):
+            Media((tmp_path / name,)).content("x")
+    with pytest.raises(WrongPrompt, match="takes no sound but pictures, so 'a.wav' cannot be shown to it"):
+        expect_taken([], [Path("a.wav")], vision=True, audio=False)
+    expect_taken([Path("a.png")], [Path("a.wav")], vision=True, audio=True)
 
 
 def test_what_is_piped_in_follows_the_prompt(fake_artifact, run):

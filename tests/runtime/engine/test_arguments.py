@@ -4,15 +4,17 @@ import dataclasses
 
 import pytest
 
-from mkllm.runtime.artifact.manifest import Defaults, Device, Member
+from mkllm.runtime.artifact.manifest import Defaults, Device, Member, Projector
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.engine.arguments import (
     EngineOptions,
     WrongArgument,
     arguments,
     asked,
+    has_projector_beside,
     longest_context,
     open_questions,
+    projector_bytes,
 )
 from mkllm.runtime.hardware.fit import PROMPTS, Asked, Fit
 from mkllm.runtime.hardware.settings import Settings, Settled
@@ -63,6 +65,25 @@ def test_adapters_of_the_file_are_applied_before_the_user_s(manifest):
     assert words[-3:] == ("--lora", "embedded:adapters/00-a.gguf,embedded:adapters/01-a.gguf", "--slots")
     assert asked(made, EngineOptions()).beside == asked(manifest, EngineOptions()).beside + 2000
     assert "--lora" not in arguments(manifest, EngineOptions(), FIT, FOUR)
+
+
+def test_the_file_s_projector_gives_way_to_another_one(manifest, tmp_path):
+    eyes = Projector("mmproj.gguf", True, False, 5000)
+    made = dataclasses.replace(manifest, projector=eyes)
+    words = arguments(made, EngineOptions(extra=("--slots",)), FIT, FOUR)
+    assert words[-3:] == ("--mmproj", "embedded:mmproj.gguf", "--slots")
+    assert asked(made, EngineOptions()).beside == asked(manifest, EngineOptions()).beside + 5000
+    assert asked(made, EngineOptions()).whole and not asked(manifest, EngineOptions()).whole
+    assert projector_bytes(made, EngineOptions()) == 5000 and projector_bytes(manifest, EngineOptions()) == 0
+    assert projector_bytes(made, EngineOptions(extra=("--no-mmproj-offload",))) == 0
+    (tmp_path / "own").write_bytes(b"x" * 70)
+    for name in ("--mmproj", "-mm"):
+        other = EngineOptions(extra=(name, str(tmp_path / "own")))
+        assert "embedded:mmproj.gguf" not in arguments(made, other, FIT, FOUR)
+        assert asked(made, other).beside == projector_bytes(made, other) == 70 and has_projector_beside(made, other)
+    none = EngineOptions(extra=("--no-mmproj",))
+    assert "--mmproj" not in arguments(made, none, FIT, FOUR) and not has_projector_beside(made, none)
+    assert asked(made, none).beside == 0
 
 
 def test_the_user_s_threads_come_after_the_maker_s(manifest):

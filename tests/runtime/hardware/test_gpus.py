@@ -10,7 +10,7 @@ import pytest
 
 from mkllm.runtime.artifact.manifest import Backend
 from mkllm.runtime.hardware.devices import KINDS, Device, Look
-from mkllm.runtime.hardware.offload import Burden, gibibytes, with_gpu_memory
+from mkllm.runtime.hardware.offload import Burden, Offload, gibibytes, offload, with_gpu_memory
 from mkllm.runtime.hardware.probe import Facts, probe
 from mkllm.runtime.hardware.rank import Choice, Ranking, rank
 from mkllm.runtime.hardware.variants import VARIANTS
@@ -40,6 +40,13 @@ def facts(box: dict[str, Any]) -> Facts:
 
 def ranked(name: str, only: str | None = None, **asked: Any) -> Ranking:
     return rank(facts(BOXES[name]), (*CPU, VULKAN), only, burden=replace(MISTRAL, **asked))
+
+
+def test_a_projector_takes_its_place_on_a_gpu() -> None:
+    machine = facts({"flags": next(iter(TABLE["flags"])), "gpus": [["A", "discrete", 6, 6]]})
+    found = [offload(replace(MISTRAL, projector=size), machine.gpus[0].devices, machine) for size in (0, GIB)]
+    plain, projecting = (one for one in found if isinstance(one, Offload))
+    assert plain.whole and not projecting.whole and projecting.layers > 0
 
 
 def best(ranking: Ranking) -> Choice:

@@ -1,0 +1,196 @@
+"""A model that takes pictures: from a folder as transformers keeps it to answers about pictures, as it has them.
+
+`nox -s convert` runs this: it takes the converter's environment, which has transformers.
+"""
+
+import base64
+import json
+import math
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pictures
+import pytest
+
+from mkllm.builder import cache
+from mkllm.builder.convert.environment import environment
+from mkllm.builder.convert.projector import architectures
+from mkllm.builder.progress import Output
+from mkllm.runtime.artifact.reader import open_artifact
+
+LONG = 900  # seconds
+WORDS = "hello there"
+Mkllm = Callable[..., subprocess.CompletedProcess[str]]
+# Log-probabilities of the token after a picture and those given, by transformers in 32 bits.
+REFERENCE = """
+import json, sys, torch, transformers
+model = transformers.Gemma3ForConditionalGeneration.from_pretrained(sys.argv[1], dtype=torch.float32)
+side, shown, before, after, soft = json.loads(sys.argv[2])
+count, found = model.config.mm_tokens_per_image, []
+for picture in shown:
+    pixels = torch.tensor(list(bytes.fromhex(picture)), dtype=torch.float32).reshape(side, side, 3)
+    ids = torch.tensor([before + [soft] * count + after])
+    with torch.no_grad():
+        scores = model(
+            input_ids=ids,
+            pixel_values=((pixels / 255 - 0.5) / 0.5).permute(2, 0, 1)[None],
+            token_type_ids=(ids == soft).long(),
+            attention_mask=torch.ones_like(ids),
+        ).logits[0, -1]
+    found.append(torch.log_softmax(scores, -1).tolist())
+print(json.dumps(found))
+"""
+LIST = "import json; from conversion import MMPROJ_MODEL_MAP; print(json.dumps(sorted(MMPROJ_MODEL_MAP)))"
+
+
+@pytest.fixture(scope="module")
+def run(mkllm: Path) -> Mkllm:
+    def running(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([mkllm, *words], capture_output=True, text=True, timeout=LONG, stdin=subprocess.DEVNULL)
+
+    return running
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pictures.write(tmp_path_factory.mktemp("models") / "eyes")
+
+
+@pytest.fixture(scope="module")
+def artifact(run: Mkllm, folder: Path) -> Path:
+    path = folder.parent / "eyes.out"
+    done = run("build", folder, "-o", path)
+    assert done.returncode == 0, done.stderr
+    assert "it takes pictures, by 'the projector of " in done.stderr
+    return path
+
+
+def ask(url: str, path: str, **values: object) -> Any:
+    request = urllib.request.Request(url + path, json.dumps(values).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(answer)
+
+
+def props(url: str) -> Any:
+    with urllib.request.urlopen(url + "/props", timeout=60) as answer:
+        return json.load(answer)
+
+
+def predicted(url: str, picture: bytes, count: int) -> dict[int, float]:
+    """Log-probabilities of what follows a picture and WORDS, by the token's number."""
+    prompt = {
+        "prompt_string": props(url)["media_marker"] + WORDS,
+        "multimodal_data": [base64.b64encode(pictures.png(picture)).decode()],
+    }
+    taken = [[pictures.number("a"), 1000.0]]  # half a letter would not be told
+    answer = ask(url, "/completion", prompt=prompt, n_predict=1, n_probs=count, logit_bias=taken, cache_prompt=False)
+    (first,) = answer["completion_probabilities"]
+    return {entry["id"]: entry["logprob"] for entry in first["top_logprobs"]}
+
+
+def divergence(wanted: list[float], found: dict[int, float]) -> float:
+    """KL, in nats."""
+    return sum(math.exp(p) * (p - found[number]) for number, p in enumerate(wanted))
+
+
+def described(url: str, picture: bytes) -> str:
+    """What the model says of a picture in a chat."""
+    data = "data:image/png;base64," + base64.b64encode(pictures.png(picture)).decode()
+    parts = [{"type": "image_url", "image_url": {"url": data}}, {"type": "text", "text": WORDS}]
+    messages = [{"role": "user", "content": parts}]
+    answer = ask(url, "/v1/chat/completions", messages=messages, max_tokens=12, temperature=0, seed=1)
+    return str(answer["choices"][0]["message"]["content"])
+
+
+def test_predictions_are_those_of_transformers(folder: Path, artifact: Path, serve: Any) -> None:
+    shown = [pictures.pixels(seed) for seed in (1, 2)]
+    count = len(pictures.PIECES)
+    with serve(artifact) as server:
+        found = [predicted(server.url, picture, count) for picture in shown]
+        words = ask(server.url, "/tokenize", content=WORDS, add_special=False)["tokens"]
+    before, after = [1, pictures.number(pictures.BEGIN)], [pictures.number(pictures.END), *words]
+    values = [pictures.SIZE, [picture.hex() for picture in shown], before, after, pictures.number(pictures.SOFT)]
+    command = [environment(Output(True)).python, "-s", "-E", "-c", REFERENCE, folder, json.dumps(values)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stderr
+    for wanted, one, other in zip(json.loads(done.stdout), found, reversed(found), strict=True):
+        assert len(wanted) == len(one) == count
+        assert divergence(wanted, one) < 1e-5 < 1e-4 < divergence(wanted, other)
+
+
+def test_it_is_served_and_asked_from_the_command_line(artifact: Path, serve: Any, tmp_path: Path) -> None:
+    shown = [pictures.pixels(seed) for seed in (1, 2)]
+    with serve(artifact) as server:
+        kinds = props(server.url)["modalities"]
+        assert kinds["vision"] is True and kinds["audio"] is False
+        told = [described(server.url, picture) for picture in shown]
+        assert told[0] != told[1]
+        with pytest.raises(urllib.error.HTTPError, match="40"):
+            described(server.url, pictures.pixels(1, 0))  # no picture
+        opened = {Path(file.path).name for file in server.engine.open_files()}
+        assert not any("mmproj" in name for name in opened)  # nothing was written for it to be read
+    for picture, wanted in zip(shown, told, strict=True):
+        (tmp_path / "x.png").write_bytes(pictures.png(picture))
+        words = [artifact, "-p", WORDS, "--image", tmp_path / "x.png", "-n", "12", "--temp", "0", "--seed", "1"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=LONG, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0 and done.stdout.removesuffix("\n") == wanted.removesuffix("\n"), done.stderr
+    words = [artifact, "-p", WORDS, "--audio", tmp_path / "x.png"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONG, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2 and "takes no sound but pictures" in done.stderr
+
+
+def test_as_two_files_it_answers_the_same(run: Mkllm, folder: Path, artifact: Path, serve: Any, tmp_path: Path) -> None:
+    """Extracted and put together again; with the weights beside; and with the projector given at launch."""
+    for member in ("model.gguf", "mmproj.gguf"):
+        assert run("extract", artifact, member, "-o", tmp_path / member).returncode == 0
+    made = {"found": (), "none": ("--mmproj", "none"), "beside": ("--split", "always")}
+    for name, words in made.items():
+        done = run("build", tmp_path / "model.gguf", *words, "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    picture = pictures.pixels(3)
+    with serve(artifact) as server:
+        wanted = described(server.url, picture)
+    for name, words in (("found", ()), ("beside", ()), ("none", ("--", "--mmproj", str(tmp_path / "mmproj.gguf")))):
+        with serve(tmp_path / name, *words) as server:
+            assert described(server.url, picture) == wanted, name
+    with serve(tmp_path / "none") as server:
+        assert props(server.url)["modalities"]["vision"] is False
+    with serve(tmp_path / "found", "--", "--no-mmproj") as server:
+        assert props(server.url)["modalities"]["vision"] is False
+    recipe = run("inspect", "--recipe", tmp_path / "found").stdout
+    assert '\nmmproj = "mmproj.gguf"\n' in recipe
+    (tmp_path / "mkllm.toml").write_text(recipe.replace('output = "found"', 'output = "again"'))
+    assert run("build", "-f", tmp_path / "mkllm.toml").returncode == 0
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "found").read_bytes()
+
+
+def test_what_does_not_fit(run: Mkllm, folder: Path, artifact: Path, tmp_path: Path) -> None:
+    other = pictures.write(tmp_path / "other", 64)
+    assert run("build", other, "-o", tmp_path / "other.out").returncode == 0
+    assert run("extract", tmp_path / "other.out", "mmproj.gguf", "-o", tmp_path / "wrong.gguf").returncode == 0
+    done = run("build", folder, "--mmproj", tmp_path / "wrong.gguf", "-o", tmp_path / "out")
+    assert done.returncode == 56 and "makes 64 numbers of each position, 'eyes' takes 32" in done.stderr
+    whole = (tmp_path / "wrong.gguf").read_bytes()
+    (tmp_path / "short.gguf").write_bytes(whole[:-1000])
+    done = run("build", folder, "--mmproj", tmp_path / "short.gguf", "-o", tmp_path / "out")
+    assert done.returncode == 11 and "damaged or truncated" in done.stderr
+    (tmp_path / "odd.gguf").write_bytes(whole.replace(b"gemma3", b"gemmaX"))
+    done = run("build", folder, "--mmproj", tmp_path / "odd.gguf", "-o", tmp_path / "out")
+    assert done.returncode == 56 and "the engine cannot use" in done.stderr and "unknown projector type" in done.stderr
+    assert not (tmp_path / "out").exists()
+    with open_artifact(artifact) as opened:
+        projector = opened.manifest.projector
+    assert projector and projector.vision and not projector.audio and projector.memory > 90_000
+
+
+def test_the_list_of_architectures_is_the_converter_s() -> None:
+    made = environment(Output(True))
+    words = [made.python, "-s", "-c", LIST]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=made.source, timeout=LONG)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) == architectures()
+    assert cache.folder("convert") in made.path.parents
