@@ -136,8 +136,8 @@ def convert(session: nox.Session) -> None:
 @nox.session
 def families(session: nox.Session) -> None:
     """A tiny model of each family, converted, built, and compared with its reference; `-- --write-table` writes the
-    tables in spec/families.md and README.md."""
-    install(session, *TESTS)
+    tables in spec/families.md and README.md. Chat templates, rendered by transformers and in artifacts."""
+    install(session, *TESTS, *DEMO)
     session.run("mkllm", "kit", "build", env=CACHE)
     session.run("pytest", "tests/families", *session.posargs, env=CACHE)
 

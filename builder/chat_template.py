@@ -13,7 +13,6 @@ from mkllm.builder.recipe.jinja import chat_template as translated
 from mkllm.builder.recipe.marks import are_own
 
 ENCODERS = "bert"  # what these architectures are called ends so: no chat
-
 OWN = "note: TEMPLATE is made of the marks of the model's own chat template, which is used, tools and all"
 
 

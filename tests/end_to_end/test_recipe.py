@@ -123,3 +123,21 @@ def test_a_template_that_the_engine_cannot_use(mkllm: Path, tmp_path: Path) -> N
         "mkllm: mkllm.toml:2: the engine cannot use this chat template ("
     )
     assert "nothing" in done.stderr and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{% for m in messages %}\n{{ m.content }\n{% endfor %}\n", 2),
+        ("{{ 1 }}\n\n{% if messages %}\ntext\n", 3),
+        ("\n\n{% wrong %}\n", 3),
+        ("{% for m in messages %}\n{{ m.content | nothing }}{% endfor %}", 2),
+    ],
+)
+def test_the_line_of_a_mistake_in_a_template(mkllm: Path, tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "my.jinja").write_text(text)
+    words = [mkllm, "build", "demo", "-o", "x", "--chat-template", "my.jinja"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert f"the engine cannot use this chat template (line {line}: " in done.stderr
+    assert not (tmp_path / "x").exists()

@@ -111,3 +111,31 @@ TOKENS: dict[str, tuple[str | None, str, bool]] = {
     "phi3": PHI3,
 }
 FORMATS = {f"`{name}`": Family(name, *TOKENS.get(name, (*S, True)), own=False) for name in formats()}
+
+# The templates and formats of each family in families.toml.
+OF = {
+    "alpaca": ["`alpaca`"],
+    "vicuna": ["Vicuna, as llama.cpp has it", "`vicuna`"],
+    "llama-2": ["LLaMA 2", "LLaMA 2, with turns checked", "`llama2`"],
+    "llama-3": ["LLaMA 3", "LLaMA 3.1", "LLaMA 3.2", "LLaMA 3.3", "`llama3`"],
+    "mistral": ["Mistral 0.1", "Mistral 0.2", "Mistral 0.2, later", "Mistral Nemo", "`mistral`"],
+    "mixtral": ["Mixtral", "`mistral`"],
+    "dbrx": ["`chatml`"],
+    "olmo": ["`olmo`"],
+    "olmo2": ["`olmo`"],
+    "falcon": ["`falcon`"],
+    "gpt-oss": ["gpt-oss"],
+    "gemma": ["Gemma 1", "`gemma`"],
+    "gemma2": ["Gemma 2", "`gemma`"],
+    "gemma3": ["`gemma`"],
+    "phi-3": ["Phi 3 mini", "Phi 3 small", "Phi 3 medium", "Phi 3.5", "`phi3`"],
+    "phi-moe": ["Phi 3.5"],
+    "qwen2": ["Qwen 2.5", "`chatml`"],
+    "qwen2-moe": ["Qwen 2.5", "`chatml`"],
+    "qwen3": ["Qwen 3"],
+    "qwen3-moe": ["Qwen 3", "Qwen 3 Coder"],
+    "deepseek": ["`deepseek-llm`", "DeepSeek Coder"],
+    "deepseek-v2": ["DeepSeek V2"],
+    "deepseek-v3": ["DeepSeek V3.1", "DeepSeek V3.2"],
+    "command-r": ["Command-R+", "Command-R7B", "`command-r`"],
+}

@@ -94,14 +94,19 @@ def full(rows: Rows) -> str:
 
 def brief(rows: Rows) -> str:
     """The table of README.md: which families passed what."""
-    columns = ("f32", "q8_0", "tokens", "templates")
+    columns = ("f32", "q8_0", "tokens")
     head = ["family", "models", "F32", "Q8_0", "tokens", "chat template"]
-    return _table(head, ([*_named(family)[:2], *map(_short, _cells(rows, family, columns))] for family in FAMILIES))
+    return _table(head, ([*_named(family)[:2], *_short_cells(rows, family, columns)] for family in FAMILIES))
 
 
 def replaced(text: str, table: str) -> str:
     """A document with another table."""
     return text.replace(_between(text), f"\n{table}")
+
+
+def _short_cells(rows: Rows, family: Family, columns: Iterable[str]) -> list[str]:
+    """Whether it passed; of chat templates how many conversations did."""
+    return [*map(_short, _cells(rows, family, columns)), *_cells(rows, family, ["templates"])]
 
 
 def _short(cell: str) -> str:

@@ -10,7 +10,7 @@ import importlib
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -19,17 +19,16 @@ from typing import Any
 
 import jinja2
 import pytest
-from families.chat_families import FAMILIES, FORMATS
+from families import family as rows
+from families.chat_families import FAMILIES, FORMATS, OF
 from families.conversations import CONVERSATIONS, WIDE, merged
+from families.table import Results
 from served import Serve, Server
-from served import mkllm as mkllm
-from served import serve as serve
 
 import mkllm as package
-from mkllm.builder.convert.environment import environment
+from mkllm.builder.convert.environment import Environment
 from mkllm.builder.kit.pip import pip, requirement
 from mkllm.builder.model.formats import formats
-from mkllm.builder.progress import Output
 
 SECONDS = 600
 FASTCHAT = ("fschat", "0.2.36", ["a66ecf1e90f6db1d015096f6aa8a305d20d0a13e067951285aecdb56a33e9cb1"])
@@ -37,11 +36,12 @@ ALL = {**FAMILIES, **FORMATS}
 SCRIPT = Path(__file__).with_name("chat_reference.py")
 DEMO = Path(package.__path__[0]) / "builder/demo/demo.gguf"
 TABLE = Path(__file__).parents[2] / "spec/templates.md"
+REFUSED = "refused"
 UNANSWERED, MERGED = "unanswered: ", "merged: "
 
 
 @dataclass(frozen=True)
-class Reference:
+class Rendered:
     """By family and conversation what transformers renders (None: refused), and the models with these templates."""
 
     texts: dict[str, dict[str, str | None]]
@@ -64,9 +64,8 @@ def variants() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+def rendered(converter: Environment, tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     folder = tmp_path_factory.mktemp("templates")
-    converter = environment(Output(True))
     job = {
         "families": {name: family.told() for name, family in ALL.items()},
         # What the engine tells every template.
@@ -80,7 +79,22 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     words = [converter.python, "-s", "-E", "-B", SCRIPT, folder / "job.json", folder / "answer.json", *elsewhere]
     done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
-    return Reference(json.loads((folder / "answer.json").read_text()), folder)
+    return Rendered(json.loads((folder / "answer.json").read_text()), folder)
+
+
+@pytest.fixture(scope="module")
+def tell(results: Results) -> Callable[[str, int], None]:
+    """`tell(template, count)`: so many conversations were the same, for the table of families."""
+    same: Counter[str] = Counter()
+    whole: Counter[str] = Counter()
+
+    def telling(name: str, count: int) -> None:
+        for row in (one.name for one in rows.FAMILIES if name in OF.get(one.name, ())):
+            same[row] += count
+            whole[row] += len(CONVERSATIONS)
+            results.record(row, "templates", True, f"{same[row]} of {whole[row]}")
+
+    return telling
 
 
 def ask(server: Server, path: str, body: dict[str, Any]) -> Any:
@@ -106,7 +120,7 @@ def as_openai(conversation: dict[str, Any]) -> dict[str, Any]:
 def difference(name: str, ours: str | None, texts: dict[str, str | None]) -> str:
     """What makes the engine's text another one than transformers': nothing, or words of spec/templates.md."""
     if ours == texts[name]:
-        return "" if ours is not None else "refused"
+        return "" if ours is not None else REFUSED
     assert ours is not None, f"only the engine refuses {name!r}"
     if ours == texts.get(MERGED + name):
         return "merged"
@@ -134,10 +148,16 @@ def build(mkllm: Path, model: Path, target: Path, *words: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_conversations_are_rendered_as_transformers_does(
-    name: str, reference: Reference, mkllm: Path, serve: Serve, tmp_path: Path, request: pytest.FixtureRequest
+    name: str,
+    rendered: Rendered,
+    mkllm: Path,
+    serve: Serve,
+    tell: Callable[[str, int], None],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
-    family, texts = ALL[name], reference.texts[name]
-    model = reference.models / family.file
+    family, texts = ALL[name], rendered.texts[name]
+    model = rendered.models / family.file
     build(mkllm, model, tmp_path / "chat", *(() if family.own else ("--chat-template", family.source)))
     writes_bos = family.add_bos and any(text and text.startswith(family.bos or "\0") for text in texts.values())
     found = []
@@ -157,13 +177,19 @@ def test_conversations_are_rendered_as_transformers_does(
     if request.config.getoption("--write-table", False):
         write_row(row)
     assert row in TABLE.read_text().splitlines(), f"spec/templates.md has another row than:\n{row}"
+    tell(name, alike(found))
 
 
 def table_row(name: str, source: str, found: list[str]) -> str:
     """As in spec/templates.md."""
     several = Counter(one for one in found if one)
     told = "; ".join(f"{one} ({count})" if count > 1 else one for one, count in several.items())
-    return f"| {name} | {'this project' if source in formats() else source} | {found.count('')} | {told} |"
+    return f"| {name} | {'this project' if source in formats() else source} | {alike(found)} | {told} |"
+
+
+def alike(found: list[str]) -> int:
+    """How many are the same, or refused by both."""
+    return sum(one in ("", REFUSED) for one in found)
 
 
 def write_row(row: str) -> None:
@@ -194,8 +220,8 @@ SAME = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_formats_are_what_the_models_were_trained_with(name: str, reference: Reference) -> None:
-    ours, theirs = reference.texts[name], reference.texts[SAME[name]]
+def test_formats_are_what_the_models_were_trained_with(name: str, rendered: Rendered) -> None:
+    ours, theirs = rendered.texts[name], rendered.texts[SAME[name]]
     for key in ("system", "several turns", "long", "marks"):
         key = MERGED + key if theirs[key] is None else key
         bos = ALL[name].bos or ""
@@ -211,7 +237,7 @@ def fastchat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("fastchat.conversation")
 
 
-def test_vicuna_is_as_its_makers_have_it(reference: Reference, fastchat: Any) -> None:
+def test_vicuna_is_as_its_makers_have_it(rendered: Rendered, fastchat: Any) -> None:
     for key in ("no system", "system", "several turns", "long", "marks"):
         conversation = fastchat.get_conv_template("vicuna_v1.1")
         for message in CONVERSATIONS[key]["messages"]:
@@ -220,4 +246,4 @@ def test_vicuna_is_as_its_makers_have_it(reference: Reference, fastchat: Any) ->
             else:
                 conversation.append_message(conversation.roles[message["role"] == "assistant"], message["content"])
         conversation.append_message(conversation.roles[1], None)
-        assert reference.texts["`vicuna`"][key] == "<s>" + conversation.get_prompt()
+        assert rendered.texts["`vicuna`"][key] == "<s>" + conversation.get_prompt()
