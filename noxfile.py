@@ -26,7 +26,8 @@ DEMO = ["tokenizers>=0.20", "gguf>=0.10", "jinja2>=3.1"]
 # Of kits for other systems, with MKLLM_TEST_FEW_VARIANTS=1, only two CPU variants are compiled.
 IS_FEW = os.environ.get("MKLLM_TEST_FEW_VARIANTS") == "1"
 WORKFLOWS = [".github/workflows/kits.yml"]
-CONVERTING = ("test_convert.py", "test_projector.py", "test_recognised.py")  # what takes the converter's environment
+# What takes the converter's environment.
+CONVERTING = ("test_convert.py", "test_merge.py", "test_projector.py", "test_recognised.py")
 CACHE = {"MKLLM_CACHE": os.environ["MKLLM_CACHE"]} if "MKLLM_CACHE" in os.environ else {}
 
 

@@ -14,6 +14,7 @@ from mkllm.builder.errors import TooLarge, WrongHash
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import examiner, find_kit
 from mkllm.builder.kit.target import TARGETS
+from mkllm.builder.merged import with_merged
 from mkllm.builder.model import licences, promise, vocabulary
 from mkllm.builder.model.memory import measuring
 from mkllm.builder.model.reference import Source, expected_name, offer, resolve
@@ -25,7 +26,7 @@ from mkllm.builder.prepack import Prepacking, prepacking
 from mkllm.builder.progress import Output, size
 from mkllm.builder.projector import NONE, with_projector
 from mkllm.builder.quant import choice
-from mkllm.builder.quant.choice import Quantizing
+from mkllm.builder.quant.choice import Quantizing, kit_here
 from mkllm.builder.sign import Signing
 from mkllm.builder.target import check_folder, check_path, check_source, check_space, check_system, implied_system
 from mkllm.builder.version import version
@@ -42,7 +43,7 @@ class Request:
     """What the user asked for; None where the choice is left to mkllm.
 
     `licences` are texts, `sha256` is what the weights must have, `options` are for the manifest.
-    `projector` is a file, or NONE.
+    `merging`: the adapters are merged into the weights, this strong. `projector` is a file, or NONE.
     `marks`: the chat template of the defaults is made of these, and not needed where the model's own has them.
     """
 
@@ -65,6 +66,7 @@ class Request:
     options: Mapping[str, Choice] = field(default_factory=dict)
     marks: frozenset[str] | None = None
     adapters: tuple[Path, ...] = ()
+    merging: float | None = None
     projector: Path | str | None = None
 
 
@@ -206,10 +208,14 @@ def _found(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Sourc
 
 
 def _seen(request: Request, kits: Sequence[Kit], source: Source, output: Output) -> Source:
-    """The model with its projector, looked at."""
+    """The model with its projector, looked at, and with what is merged into it."""
     wanted = None if request.projector == NONE else request.projector
     looking = examiner(next((kit for kit in kits if kit.runs_here), kits[0]))
-    return with_projector(source, Path(wanted) if wanted else None, looking, output)
+    source = with_projector(source, Path(wanted) if wanted else None, looking, output)
+    if request.merging is None:
+        return source
+    found = adapters(request.adapters, request.model, source.model.architecture, output)
+    return with_merged(source, [*found.values()], request.merging, kit_here(looking), output)
 
 
 def _of_quantized(options: Mapping[str, Choice], kind: str | None) -> Mapping[str, Choice]:
@@ -242,7 +248,9 @@ def make_all(
     packing: Prepacking | None = None,
 ) -> tuple[Made, ...]:
     """The same for several kits; weights beside them are in files that begin with `base`."""
-    members = {**source.licences, **adapters(request.adapters, request.model, source.model.architecture, output)}
+    members = dict(source.licences)
+    if request.merging is None:
+        members |= adapters(request.adapters, request.model, source.model.architecture, output)
     if source.projector:
         members[PROJECTOR] = source.projector.path
     places = [(path, kit.with_members(members)) for path, kit in places]

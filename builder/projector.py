@@ -1,6 +1,8 @@
 """The projector that goes into an artifact: named, found by itself, or none; looked at by the kit's own engine."""
 
 import json
+import re
+import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ KIND = "mmproj"
 VISION, AUDIO = "clip.has_vision_encoder", "clip.has_audio_encoder"
 WIDTHS = ("clip.vision.projection_dim", "clip.audio.projection_dim")
 SECONDS = 60
+FUNCTIONS = re.compile(r"^(\w+: )?(failed to load model '.*?': )?(\w+: )?")
 BUFFERS = 1 / 4  # of the weights, about, where nobody is asked
 
 
@@ -96,14 +99,17 @@ def _asked(kit: Kit, found: Companion) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         raise _refused(found, f"it was still reading after {SECONDS} s") from None
     if child.returncode:
-        raise _refused(found, _why(errors))
+        raise _refused(found, _why(child.returncode, errors))
     told: dict[str, Any] = json.loads(output)
     return told
 
 
-def _why(errors: str) -> str:
+def _why(status: int, errors: str) -> str:
+    """The first of its messages, without the names of functions."""
+    if status < 0:
+        return f"it dies of {signal.Signals(-status).name}"
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    return (lines or ["it gives no reason"])[0].rpartition(": ")[2]
+    return FUNCTIONS.sub("", lines[0]) if lines else "it gives no reason"
 
 
 def _refused(found: Companion, why: str) -> BuilderFailure:

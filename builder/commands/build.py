@@ -118,6 +118,18 @@ def _is_sha256(_: click.Context, __: click.Parameter, value: str | None) -> str 
     help="Put a LoRA adapter into the file, which every launch applies: a GGUF file, or a folder as PEFT saves it.",
 )
 @click.option(
+    "--merge-lora",
+    "is_merged",
+    is_flag=True,
+    help="Merge the adapters of --lora into the weights instead, once for all.",
+)
+@click.option(
+    "--lora-scale",
+    type=click.FloatRange(-100, 100),
+    metavar="X",
+    help="How strong adapters are that are merged; 1 is as strong as they were trained.",
+)
+@click.option(
     "--split",
     type=click.Choice(SPLITS),
     default="auto",
@@ -162,6 +174,8 @@ def build(
     fit_one_file: bool,
     projector: Path | str | None,
     adapters: tuple[Path, ...],
+    is_merged: bool,
+    lora_scale: float | None,
     sign: str | None,
     icon: Path | None,
     licences: tuple[str, ...],
@@ -211,6 +225,7 @@ def build(
         options=options_of(click.get_current_context()),
         marks=marks_of(click.get_current_context()),
         adapters=adapters,
+        merging=_merging(adapters, is_merged, lora_scale),
         projector=projector,
     )
     several = len(set(targets)) > 1
@@ -240,6 +255,15 @@ def _tell(made: "Made") -> None:
         click.echo(f"{file}: {progress.size(fact.size)}; its weights, to be kept beside it")
     click.echo(f"chat page and API:  {command}")
     click.echo(f'one answer:         {command} -p "Hello"')
+
+
+def _merging(adapters: tuple[Path, ...], is_merged: bool, scale: float | None) -> float | None:
+    """How strong adapters are merged; None: they are not."""
+    if is_merged and not adapters:
+        raise click.UsageError("--merge-lora merges the adapters of --lora: name one with it")
+    if scale is not None and not is_merged:
+        raise click.UsageError("--lora-scale is for adapters that are merged: add --merge-lora, or leave it out")
+    return (1.0 if scale is None else scale) if is_merged else None
 
 
 def _signing(command: str | None) -> Signing | None:

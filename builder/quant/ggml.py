@@ -41,6 +41,23 @@ class _Parameters(ctypes.Structure):
     _fields_ = [("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool)]
 
 
+TO_FLOAT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+
+
+class _Traits(ctypes.Structure):
+    """`struct ggml_type_traits`."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("block", ctypes.c_int64),
+        ("interleaved", ctypes.c_int64),
+        ("size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.c_void_p),
+        ("from_float", ctypes.c_void_p),
+    ]
+
+
 class Ggml:
     """The library of a kit whose CPU variant is loaded. Raises NoKit when its tensors are not laid out as here."""
 
@@ -66,6 +83,11 @@ class Ggml:
         self._clamp = self._function("ggml_clamp", pointer, pointer, pointer, ctypes.c_float, ctypes.c_float)
         self._log = self._function("ggml_log", pointer, pointer, pointer)
         self._exp = self._function("ggml_exp", pointer, pointer, pointer)
+        self._scale = self._function("ggml_scale", pointer, pointer, pointer, ctypes.c_float)
+        self._traits = self._function("ggml_get_type_traits", ctypes.POINTER(_Traits), ctypes.c_int)
+        chunk = [ctypes.c_int, pointer, pointer, number, number, number, pointer]
+        self._quantize = self._function("ggml_quantize_chunk", size, *chunk)
+        self._requires_matrix = self._function("ggml_quantize_requires_imatrix", ctypes.c_bool, ctypes.c_int)
         self._sum_rows = self._function("ggml_sum_rows", pointer, pointer, pointer)
         self._argmax = self._function("ggml_argmax", pointer, pointer, pointer)
         self._graph = self._function("ggml_new_graph", pointer, pointer)
@@ -117,6 +139,48 @@ class Ggml:
             values = list((ctypes.c_float * rows).from_buffer_copy(self._read(sums, 4 * rows)))
             one, two = ((ctypes.c_int32 * rows).from_buffer_copy(self._read(top, 4 * rows)) for top in tops)
             return values, [a == b for a, b in zip(one, two, strict=True)]
+
+    def requires_matrix(self, kind: int) -> bool:
+        """Whether nothing is quantized to this type without an importance matrix."""
+        return bool(self._requires_matrix(kind))
+
+    def floats(self, kind: int, data: bytes, count: int) -> "ctypes.Array[Any]":
+        """`count` numbers of that type in 32 bits."""
+        numbers = (ctypes.c_float * count)()
+        if kind == F32:
+            ctypes.memmove(numbers, data, 4 * count)
+        else:
+            TO_FLOAT(self._traits(kind).contents.to_float)(data, ctypes.addressof(numbers), count)
+        return numbers
+
+    def quantized(self, kind: int, numbers: "ctypes.Array[Any]", rows: int, width: int, size: int) -> bytes:
+        """Rows of numbers as that type, in `size` bytes."""
+        if kind == F32:
+            return bytes(numbers)
+        data = ctypes.create_string_buffer(size)
+        self._quantize(kind, ctypes.addressof(numbers), ctypes.addressof(data), 0, rows, width, None)
+        return data.raw
+
+    def transposed(self, data: int, width: int, rows: int) -> "ctypes.Array[Any]":
+        """The columns of a matrix, one after the other. Raises MemoryError."""
+        with self._work(4 * width * rows) as context:
+            turned = self._cont(context, self._transpose(context, self._given(context, data, width, rows)))
+            self._run(context, turned)
+            return (ctypes.c_float * (width * rows)).from_buffer_copy(self._read(turned, 4 * width * rows))
+
+    def add_product(self, data: int, left: int, right: int, shape: tuple[int, int, int], scale: float) -> None:
+        """Add to `rows` of `width` numbers at `data` the products of `left` and `right`, times `scale`.
+
+        `left` has `rank` numbers for each column, `right` for each row; `shape`: width, rows, rank. Raises MemoryError.
+        """
+        width, rows, rank = shape
+        with self._work(4 * (width * rows + rank * rows)) as context:
+            base, first, second = (
+                self._given(context, address, *sizes)
+                for address, sizes in ((data, (width, rows)), (left, (rank, width)), (right, (rank, rows)))
+            )
+            product = self._mul_mat(context, first, self._scale(context, second, scale))
+            self._run(context, self._add(context, base, product))
 
     @contextlib.contextmanager
     def _work(self, size: int) -> Iterator[int]:

@@ -103,7 +103,30 @@ def predict(library: ModuleType, log: Log, request: Request) -> None:
     predict.predict(library, log, request, tell)
 
 
-COMMANDS = {"plan": plan, "quantize": quantize, "count": count, "imatrix": imatrix, "predict": predict}
+def merge(library: ModuleType, log: Log, request: Request) -> None:
+    """Merge `adapters` into the file `target`, as strong as `scale` says; tells of the bytes that are done."""
+    from mkllm.builder.quant import merge
+
+    merge.merge(request, Path(request["kit"]) / "members" / "native", tell)
+
+
+def unmatrixed(library: ModuleType, log: Log, request: Request) -> None:
+    """Which of the `types` cannot be quantized to without an importance matrix."""
+    from mkllm.builder.quant.ggml import Ggml
+
+    ggml = Ggml(Path(request["kit"]) / "members" / "native")
+    tell(types=[kind for kind in request["types"] if ggml.requires_matrix(kind)])
+
+
+COMMANDS = {
+    "merge": merge,
+    "unmatrixed": unmatrixed,
+    "plan": plan,
+    "quantize": quantize,
+    "count": count,
+    "imatrix": imatrix,
+    "predict": predict,
+}
 
 
 def main(text: str) -> int:

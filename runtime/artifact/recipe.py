@@ -19,7 +19,9 @@ TOLD = SAMPLING | frozenset(
     "engine-arg".split()
 )
 # Those that are told by its `options`. No others are taken from there: a stranger's may name a program to run.
-RECORDED = frozenset("quant fit imatrix mmproj lora split max-file-size fit-one-file icon".split())
+RECORDED = frozenset(
+    "quant fit imatrix mmproj lora merge-lora lora-scale split max-file-size fit-one-file icon".split()
+)
 
 
 def recipe(artifact: Artifact, file: str) -> str:

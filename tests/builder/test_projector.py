@@ -1,4 +1,4 @@
-"""Projectors: checked against their model, members of the file, told by its recipe; found by themselves, or left out."""
+"""Projectors: checked against their model, members of the file, told by its recipe; found by themselves or left out."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from mkllm.builder.build import Request, build
 from mkllm.builder.errors import ModelNotFound, UnusableModel, UnusableProjector
 from mkllm.builder.model.gguf import read_gguf
 from mkllm.builder.progress import Output
-from mkllm.builder.projector import NONE, width
+from mkllm.builder.projector import NONE, _why, width
 from mkllm.runtime.artifact.manifest import PROJECTOR, Defaults, Manifest
 from mkllm.runtime.artifact.reader import open_artifact
 from mkllm.runtime.artifact.recipe import recipe
@@ -108,6 +108,17 @@ def test_what_is_none(tmp_path: Path, kit_cache: Path, model: Path, write: Write
     short.write_bytes(short.read_bytes()[:-100])
     with pytest.raises(UnusableModel, match="damaged or truncated"):
         made(tmp_path / "out", model, short)
+
+
+def test_what_the_engine_says_of_it() -> None:
+    told = (
+        "clip_init: failed to load model '/a/b.gguf': load_hparams: unknown projector type: x\n\nmkllm-engine: none\n"
+    )
+    assert _why(1, told) == "unknown projector type: x"
+    assert _why(1, "mkllm-engine: the file holds none\n") == "mkllm-engine: the file holds none"
+    assert (
+        _why(-6, "ggml.c:12: GGML_ASSERT(x) failed\n") == "it dies of SIGABRT" and _why(1, "\n") == "it gives no reason"
+    )
 
 
 def test_deep_layers_count(gguf_bytes: Any, tmp_path: Path) -> None:

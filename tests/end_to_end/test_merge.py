@@ -1,0 +1,132 @@
+"""LoRA adapters merged into weights: predictions are those of the adapter applied at launch, and of transformers.
+
+`nox -s convert` runs this: adapters as PEFT saves them are converted.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import pytest
+from converting import LONG, transformers
+from predictions import divergence, predicted
+
+from mkllm.builder.adapter import adapters
+from mkllm.builder.convert.environment import environment
+from mkllm.builder.model.gguf import read_gguf
+from mkllm.builder.progress import Output
+from mkllm.runtime.artifact.reader import open_artifact
+
+QUIET = Output(True)
+# Log-probabilities of the token after those given, by transformers with an adapter merged: W + alpha / r * B A.
+MERGED = """
+import json, sys, torch, transformers
+from safetensors.torch import load_file
+folder, adapter = sys.argv[1], sys.argv[1] + "/../adapter"
+model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+settings, parts = json.load(open(adapter + "/adapter_config.json")), load_file(adapter + "/adapter_model.safetensors")
+weights = model.state_dict()
+for name in [name for name in parts if ".lora_A." in name]:
+    change = parts[name.replace(".lora_A.", ".lora_B.")] @ parts[name] * settings["lora_alpha"] / settings["r"]
+    weights[name.removeprefix("base_model.model.").replace(".lora_A.", ".")].add_(change)
+with torch.no_grad():
+    scores = [model(torch.tensor([ids])).logits[0, -1] for ids in json.loads(sys.argv[2])]
+print(json.dumps([torch.log_softmax(one, -1).tolist() for one in scores]))
+"""
+TAKEN = checkpoints.PIECES.index(("a", 1))
+PROMPTS = [[1, 260, 261], [1, 270, 271, 272]]
+SHAPE = checkpoints.Shape(width=64, feed_forward=128)
+Mkllm = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def run(mkllm: Path) -> Mkllm:
+    def running(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([mkllm, *words], capture_output=True, text=True, timeout=LONG, stdin=subprocess.DEVNULL)
+
+    return running
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`base`, a model in 32 bits, and `adapter`."""
+    made = tmp_path_factory.mktemp("merge")
+    checkpoints.write(made / "base", shape=SHAPE)
+    checkpoints.write_adapter(made / "adapter", SHAPE)
+    return made
+
+
+def predictions(serve: Any, artifact: Path, *words: str) -> list[dict[int, float]]:
+    with serve(artifact, *words) as server:
+        return [predicted(server.url, ids, SHAPE.vocabulary, TAKEN) for ids in PROMPTS]
+
+
+def as_lists(found: list[dict[int, float]]) -> list[list[float]]:
+    return [[one[number] for number in range(SHAPE.vocabulary)] for one in found]
+
+
+def built(run: Mkllm, target: Path, *words: str | Path) -> Path:
+    done = run("build", *words, "-o", target)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def test_in_32_bits(run: Mkllm, serve: Any, folder: Path, tmp_path: Path) -> None:
+    """As with the adapter at launch, and as transformers with it merged; half as strong is something else."""
+    lora = ("--lora", folder / "adapter")
+    applied = predictions(serve, built(run, tmp_path / "applied", folder / "base", *lora))
+    merged = built(run, tmp_path / "merged", folder / "base", *lora, "--merge-lora")
+    plain = predictions(serve, built(run, tmp_path / "plain", folder / "base"))
+    wanted = transformers(environment(QUIET), MERGED, folder / "base", PROMPTS)
+    triples = zip(as_lists(applied), wanted, predictions(serve, merged), plain, strict=True)
+    for at_launch, reference, found, without in triples:
+        assert divergence(at_launch, found) < 1e-5 and divergence(reference, found) < 1e-5
+        assert divergence(at_launch, without) > 1e-3
+    with open_artifact(merged) as artifact:
+        assert artifact.manifest.adapters == () and artifact.manifest.options["merge-lora"] is True
+    half = built(run, tmp_path / "half", folder / "base", *lora, "--merge-lora", "--lora-scale", "0.5")
+    (gguf,) = adapters([folder / "adapter"], str(folder / "base"), "llama", QUIET).values()
+    scaled = predictions(serve, tmp_path / "plain", "--", "--lora-scaled", f"{gguf}:0.5")
+    for at_launch, found, whole in zip(as_lists(scaled), predictions(serve, half), applied, strict=True):
+        assert divergence(at_launch, found) < 1e-5 < divergence(at_launch, whole)
+    recipe = run("inspect", "--recipe", half).stdout
+    assert "\nmerge-lora = true\n" in recipe and "\nlora-scale = 0.5\n" in recipe
+    text = recipe.replace('"adapter"', json.dumps(str(folder / "adapter"))).replace(
+        'output = "half"', 'output = "again"'
+    )
+    (tmp_path / "mkllm.toml").write_text(text.replace('model = "base"', f"model = {json.dumps(str(folder / 'base'))}"))
+    assert run("build", "-f", tmp_path / "mkllm.toml").returncode == 0
+    assert (tmp_path / "again").read_bytes() == half.read_bytes()
+
+
+@pytest.mark.parametrize(("kind", "most"), [("F16", 1e-5), ("Q8_0", 1e-3), ("Q4_0", 0.1)])
+def test_in_fewer_bits(run: Mkllm, serve: Any, folder: Path, tmp_path: Path, kind: str, most: float) -> None:
+    """A GGUF of that type keeps it; what is rounded is seen, and no more."""
+    built(run, tmp_path / "some", folder / "base", "--quant", kind)
+    assert run("extract", tmp_path / "some", "-o", tmp_path / "some.gguf").returncode == 0
+    (gguf,) = adapters([folder / "adapter"], str(folder / "base"), "llama", QUIET).values()
+    applied = predictions(serve, built(run, tmp_path / "applied", tmp_path / "some.gguf", "--lora", gguf))
+    done = run("build", tmp_path / "some.gguf", "--lora", gguf, "--merge-lora", "-o", tmp_path / "merged")
+    assert done.returncode == 0, done.stderr
+    assert ("is quantized again, and loses more" in done.stderr) == (kind != "F16")
+    for at_launch, found in zip(as_lists(applied), predictions(serve, tmp_path / "merged"), strict=True):
+        assert divergence(at_launch, found) < most
+    assert run("extract", tmp_path / "merged", "-o", tmp_path / "merged.gguf").returncode == 0
+    before, after = read_gguf(tmp_path / "some.gguf"), read_gguf(tmp_path / "merged.gguf")
+    assert before.tensors == after.tensors and before.size == after.size
+
+
+def test_merged_then_quantized(run: Mkllm, folder: Path, tmp_path: Path) -> None:
+    built(run, tmp_path / "out", folder / "base", "--lora", folder / "adapter", "--merge-lora", "--quant", "Q8_0")
+    with open_artifact(tmp_path / "out") as artifact:
+        assert artifact.manifest.model.quantization == "Q8_0" and artifact.manifest.adapters == ()
+
+
+def test_what_is_another_model_s(run: Mkllm, folder: Path, tmp_path: Path) -> None:
+    checkpoints.write(tmp_path / "narrow", shape=checkpoints.Shape())
+    done = run("build", tmp_path / "narrow", "--lora", folder / "adapter", "--merge-lora", "-o", tmp_path / "out")
+    assert done.returncode == 55 and "which is 32x32: name the model that it was trained on" in done.stderr
+    assert not (tmp_path / "out").exists()
