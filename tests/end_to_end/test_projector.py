@@ -13,12 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import checkpoints
 import pictures
 import pytest
+import sounds
 
 from mkllm.builder import cache
+from mkllm.builder.convert.checkpoint import checkpoint, in_folder
 from mkllm.builder.convert.environment import environment
-from mkllm.builder.convert.projector import architectures
+from mkllm.builder.convert.projector import architectures, converted_projector
 from mkllm.builder.progress import Output
 from mkllm.runtime.artifact.reader import open_artifact
 
@@ -166,6 +169,44 @@ def test_as_two_files_it_answers_the_same(run: Mkllm, folder: Path, artifact: Pa
     (tmp_path / "mkllm.toml").write_text(recipe.replace('output = "found"', 'output = "again"'))
     assert run("build", "-f", tmp_path / "mkllm.toml").returncode == 0
     assert (tmp_path / "again").read_bytes() == (tmp_path / "found").read_bytes()
+
+
+def heard(url: str, sound: bytes) -> list[float]:
+    """Log-probabilities of the likeliest first words of an answer to a sound, in order."""
+    data = {"data": base64.b64encode(sound).decode(), "format": "wav"}
+    parts = [{"type": "input_audio", "input_audio": data}, {"type": "text", "text": WORDS}]
+    messages = [{"role": "user", "content": parts}]
+    asked: dict[str, object] = {"max_tokens": 1, "logprobs": True, "top_logprobs": 20, "cache_prompt": False}
+    asked["logit_bias"] = [[pictures.number("a"), 1000.0]]  # half a letter would not be told
+    (first,) = ask(url, "/v1/chat/completions", messages=messages, **asked)["choices"][0]["logprobs"]["content"]
+    return [float(one["logprob"]) for one in first["top_logprobs"]]
+
+
+def test_sound(run: Mkllm, serve: Any, tmp_path: Path) -> None:
+    """A model hears by a projector that was converted from another folder; as well by the file at launch."""
+    model = checkpoints.write(tmp_path / "base")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    ears = checkpoint(in_folder(sounds.write(tmp_path / "ears", checkpoints.Shape().width)), "ears", "ears")
+    projector = converted_projector(ears, {}, Output(True))
+    assert projector
+    done = run("build", model, "--mmproj", projector, "-o", tmp_path / "hears")
+    assert done.returncode == 0, done.stderr
+    assert run("build", model, "-o", tmp_path / "deaf").returncode == 0
+    shown = [sounds.tone(hertz) for hertz in (300, 2000)]
+    with serve(tmp_path / "hears") as server:
+        kinds = props(server.url)["modalities"]
+        assert kinds["audio"] is True and kinds["vision"] is False
+        found = [heard(server.url, sound) for sound in shown]
+    with serve(tmp_path / "deaf", "--", "--mmproj", str(projector)) as server:
+        assert [heard(server.url, sound) for sound in shown] == found
+    assert max(abs(a - b) for a, b in zip(*found, strict=True)) > 1e-3
+    (tmp_path / "tone.wav").write_bytes(shown[0])
+    words = [tmp_path / "hears", "-p", WORDS, "--audio", tmp_path / "tone.wav", "-n", "4"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONG, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_does_not_fit(run: Mkllm, folder: Path, artifact: Path, tmp_path: Path) -> None:
