@@ -38,9 +38,10 @@ def merge(request: Mapping[str, Any], native: Path, tell: Callable[..., None]) -
     try:
         with ThreadPoolExecutor(threads) as pool:
             for adapter in map(read_gguf, map(Path, request["adapters"])):
-                strength = request["scale"] * _strength(adapter)
+                alpha = _alpha(adapter)
                 for name, product in _products(adapter, Ggml(native)):
-                    work = _Work(native, descriptor, target, tensors[name], product, strength)
+                    scale = request["scale"] * (alpha / product.rank if alpha else 1.0)
+                    work = _Work(native, descriptor, target, tensors[name], product, scale)
                     for count in pool.map(work.stretch, work.starts()):
                         tell(bytes=count)
         os.fsync(descriptor)
@@ -48,8 +49,8 @@ def merge(request: Mapping[str, Any], native: Path, tell: Callable[..., None]) -
         os.close(descriptor)
 
 
-def _strength(adapter: Gguf) -> float:
-    """Alpha, to be divided by the rank; 0 says that there is none."""
+def _alpha(adapter: Gguf) -> float:
+    """To be divided by the rank; 0: there is none, and the product is taken as it is."""
     found = adapter.keys.get("adapter.lora.alpha")
     return float(found.value) if found and isinstance(found.value, int | float) else 0.0
 
@@ -94,7 +95,7 @@ class _Work:
     _own = local()
 
     def __init__(
-        self, native: Path, descriptor: int, target: Gguf, tensor: Tensor, product: Product, strength: float
+        self, native: Path, descriptor: int, target: Gguf, tensor: Tensor, product: Product, scale: float
     ) -> None:
         self._native = native
         self._descriptor = descriptor
@@ -105,7 +106,7 @@ class _Work:
         self._rows = tensor.elements // self._width
         self._row_size = tensor.size // self._rows
         self._count = max(1, STRETCH // self._width)
-        self._scale = strength / product.rank
+        self._scale = scale
 
     def starts(self) -> range:
         """The first rows of all stretches."""

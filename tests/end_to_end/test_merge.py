@@ -4,6 +4,7 @@
 """
 
 import json
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,7 @@ print(json.dumps([torch.log_softmax(one, -1).tolist() for one in scores]))
 TAKEN = checkpoints.PIECES.index(("a", 1))
 PROMPTS = [[1, 260, 261], [1, 270, 271, 272]]
 SHAPE = checkpoints.Shape(width=64, feed_forward=128)
+FLOAT32 = 6  # what GGUF calls the type of a value
 Mkllm = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -117,6 +119,20 @@ def test_in_fewer_bits(run: Mkllm, serve: Any, folder: Path, tmp_path: Path, kin
     assert run("extract", tmp_path / "merged", "-o", tmp_path / "merged.gguf").returncode == 0
     before, after = read_gguf(tmp_path / "some.gguf"), read_gguf(tmp_path / "merged.gguf")
     assert before.tensors == after.tensors and before.size == after.size
+
+
+def test_an_adapter_without_alpha_is_taken_as_it_is(run: Mkllm, serve: Any, folder: Path, tmp_path: Path) -> None:
+    (gguf,) = adapters([folder / "adapter"], str(folder / "base"), "llama", QUIET).values()
+    key = b"adapter.lora.alpha" + struct.pack("<I", FLOAT32)
+    before, after = (key + struct.pack("<f", alpha) for alpha in (16, 0))
+    assert gguf.read_bytes().count(before) == 1
+    (tmp_path / "own.gguf").write_bytes(gguf.read_bytes().replace(before, after))
+    lora = ("--lora", tmp_path / "own.gguf")
+    applied = predictions(serve, built(run, tmp_path / "applied", folder / "base", *lora))
+    merged = predictions(serve, built(run, tmp_path / "merged", folder / "base", *lora, "--merge-lora"))
+    plain = predictions(serve, built(run, tmp_path / "plain", folder / "base"))
+    for at_launch, found, without in zip(as_lists(applied), merged, plain, strict=True):
+        assert divergence(at_launch, found) < 1e-5 < 1e-4 < divergence(at_launch, without)
 
 
 def test_merged_then_quantized(run: Mkllm, folder: Path, tmp_path: Path) -> None:
