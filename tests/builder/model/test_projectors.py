@@ -1,10 +1,15 @@
 """Which projector accompanies a model: by names in a folder, and on the hub of the same commit."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from huggingface_hub import constants
 
+from mkllm.builder import bundle
+from mkllm.builder.commands.pull import pull
 from mkllm.builder.model import hub_cache
 from mkllm.builder.model.projectors import best, in_folder, is_one
 from mkllm.builder.model.reference import resolve
@@ -55,6 +60,33 @@ def test_it_is_fetched_with_its_model(hub: Any) -> None:
     hub.log.clear()
     again = resolve(f"hf:org/model/{FILE}@{COMMIT}", QUIET, projector=True).projector
     assert again and again.path == found.path and hub.log == []
+
+
+def test_it_is_pulled_and_carried_along(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.repositories["org/model"].files[EYES] = b"GGUF eyes"
+    reference = f"hf:org/model/{FILE}"
+    done = CliRunner().invoke(pull, [reference, "--json"])
+    assert done.exit_code == 0 and json.loads(done.stdout)["projector"].endswith(f"/{EYES}")
+    source = resolve(reference, QUIET, projector=True)
+    command = bundle._model(reference, source, tmp_path / "bundle", QUIET)
+    assert command.startswith(f"HF_HUB_CACHE=models mkllm-venv/bin/mkllm build hf:org/model/{FILE}@{COMMIT}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "bundle" / "models"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.log.clear()
+    found = resolve(f"{reference}@{COMMIT}", QUIET, projector=True).projector
+    assert found and tmp_path / "bundle" in found.path.parents and found.path.read_bytes() == b"GGUF eyes"
+    assert hub.log == []
+
+
+def test_that_of_a_file_is_carried_under_its_name(tmp_path: Path, small_gguf: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "m.gguf").write_bytes(small_gguf.read_bytes())
+    (tmp_path / "here" / EYES).write_bytes(b"GGUF eyes")
+    source = resolve(str(tmp_path / "here" / "m.gguf"), QUIET, projector=True)
+    (tmp_path / "bundle").mkdir()
+    assert bundle._model("m", source, tmp_path / "bundle", QUIET).endswith("mkllm build models/m.gguf --offline")
+    found = in_folder(tmp_path / "bundle" / "models" / "m.gguf")
+    assert found and found.path.read_bytes() == b"GGUF eyes"
 
 
 def test_that_there_is_none_is_remembered(hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
