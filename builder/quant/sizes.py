@@ -26,11 +26,19 @@ def file_size(parts: Sequence[Gguf], chosen: Mapping[str, str]) -> int:
     keys = sum(key.end - key.start for name, key in first.keys.items() if name not in (*SPLIT_KEYS, *WRITTEN))
     keys += sum(8 + len(name) + 4 + 4 for name in WRITTEN)
     tensors = [tensor for part in parts for tensor in part.tensors]
-    infos = sum(8 + len(tensor.name) + 4 + 8 * len(tensor.shape) + 4 + 8 for tensor in tensors)
+    infos = sum(8 + len(tensor.name) + 4 + 8 * _dimensions(tensor.shape) + 4 + 8 for tensor in tensors)
     data = sum(
         _padded(_bytes(tensor.elements, types[chosen[tensor.name.decode(errors="replace")]])) for tensor in tensors
     )
     return _padded(HEAD + keys + infos) + data
+
+
+def _dimensions(shape: Sequence[int]) -> int:
+    """How many llama.cpp writes: none of 1 at the end, which a converter may have written."""
+    count = len(shape)
+    while count > 1 and shape[count - 1] == 1:
+        count -= 1
+    return count
 
 
 def _bytes(elements: int, kind: TensorType) -> int:

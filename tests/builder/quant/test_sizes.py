@@ -39,6 +39,17 @@ def test_keys_that_llama_adds_are_counted(tmp_path: Path, gguf_bytes: GgufBytes)
     assert len(data) < len(whole) == sized(tmp_path / "m.gguf", data, **kept)
 
 
+def test_dimensions_of_1_at_the_end_are_not_written(tmp_path: Path, gguf_bytes: GgufBytes) -> None:
+    names = [f"blk.{number}.ffn_gate_inp_shexp.weight" for number in range(4)]
+    shapes = [(64, 1), (64, 1, 1), (64, 2, 1), (64,)]
+    short = [(64,), (64,), (64, 2), (64,)]  # as llama.cpp writes them: 32 bytes less
+    kinds = [{name: (shape, 0) for name, shape in zip(names, kept, strict=True)} for kept in (shapes, short)]
+    made = [gguf_bytes(tensors=tensors, general__quantization_version=2) for tensors in kinds]
+    kept = {name.replace(".", "__"): "F32" for name in names}
+    assert len(made[0]) > len(made[1]) == sized(tmp_path / "m.gguf", made[0], **kept)
+    assert len(made[1]) == sized(tmp_path / "m.gguf", made[1], **kept)
+
+
 def test_other_alignments_are_refused(tmp_path: Path, gguf_bytes: GgufBytes) -> None:
     data = gguf_bytes(tensors=TENSORS, general__alignment=64)
     with pytest.raises(UnusableModel, match="aligned to 64 bytes.*32 only"):
