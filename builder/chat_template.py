@@ -12,7 +12,6 @@ from mkllm.builder.recipe.go_lexer import TemplateMistake
 from mkllm.builder.recipe.jinja import chat_template as translated
 from mkllm.builder.recipe.marks import are_own
 
-ENCODERS = "bert"  # what these architectures are called ends so: no chat
 OWN = "note: TEMPLATE is made of the marks of the model's own chat template, which is used, tools and all"
 
 
@@ -35,7 +34,7 @@ def chosen(asked: str | None, marks: frozenset[str] | None, source: Source, outp
             "--chat-template takes another"
         )
         return formats()[name].template
-    if not source.model.architecture.endswith(ENCODERS):
+    if not source.model.pooling:
         output.note(
             f"note: the model has no chat template: the chat page and the API will use {FALLBACK!r}, which it may not "
             f"know, -p and chat will continue texts; {_hint(source)}"

@@ -103,6 +103,12 @@ class ServiceFailed(RuntimeFailure):
     exit_code = 48
 
 
+class NoChat(RuntimeFailure):
+    """The model makes vectors or scores of texts, and does not answer them."""
+
+    exit_code = 49
+
+
 class RequestRefused(RuntimeFailure):
     """The engine answered a request with an error."""
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mkllm.runtime.artifact.manifest import PROJECTOR, Manifest
+from mkllm.runtime.artifact.purpose import purpose
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.engine.arguments import EngineOptions, arguments, asked, open_questions
 from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Embedded, Weights
 from mkllm.runtime.engine.supervisor import Order, Plan, Supervisor
-from mkllm.runtime.errors import EngineUnusable, TooLittleMemory
+from mkllm.runtime.errors import EngineUnusable, NoChat, TooLittleMemory
 from mkllm.runtime.gpus import gpu_burden, has_gpu_backend, see_gpus, with_gpu_memory
 from mkllm.runtime.hardware.fit import Fit, fit
 from mkllm.runtime.hardware.plans import Plans, plans
@@ -57,9 +58,16 @@ class Session:
 
 
 @contextmanager
-def start_session(options: EngineOptions, kernel: str | None, logging: Logging) -> Iterator[Session]:
-    """Start the engine of this program's own artifact; it ends with the block. `kernel`: this one and no other."""
+def start_session(
+    options: EngineOptions, kernel: str | None, logging: Logging, chats: bool = False
+) -> Iterator[Session]:
+    """Start the engine of this program's own artifact; it ends with the block. `kernel`: this one and no other.
+
+    Raises NoChat, before anything is started, where it is to chat and its model does not.
+    """
     with opened() as (artifact, home):
+        if chats and (other := purpose(artifact.manifest.model)):
+            raise NoChat(other.sentence)
         found = survey(artifact, home, options, kernel)
         expect_kernel(found.ranking, kernel)
         engine = Supervisor(found.plan(Log(logging)))
@@ -118,8 +126,9 @@ class Survey:
 
     @property
     def is_measurable(self) -> bool:
-        """Only kernels of the CPU are measured: a GPU that can be used comes first."""
-        return bool(self.ranking.choices) and self.ranking.choices[0].name not in GPUS
+        """Only kernels of the CPU are measured, for a GPU that can be used comes first, and of models that generate."""
+        generates = not self.artifact.manifest.model.pooling
+        return generates and bool(self.ranking.choices) and self.ranking.choices[0].name not in GPUS
 
     def recalled(self) -> Tuning | None:
         """What was measured here before, unless the kernel that was chosen has crashed since."""

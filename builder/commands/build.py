@@ -21,6 +21,7 @@ from mkllm.builder.name import is_name
 from mkllm.builder.placing import SPLITS, Limits, Split
 from mkllm.builder.sign import Signing
 from mkllm.builder.size import bytes_of
+from mkllm.runtime.artifact.purpose import purpose
 from mkllm.runtime.artifact.shown import shown
 
 if TYPE_CHECKING:
@@ -253,6 +254,9 @@ def _tell(made: "Made") -> None:
     )
     for file, fact in zip(made.beside, manifest.beside, strict=True):
         click.echo(f"{file}: {progress.size(fact.size)}; its weights, to be kept beside it")
+    if other := purpose(model):
+        click.echo(f"{other.noun}, asked at {other.path}:  {command}")
+        return
     click.echo(f"chat page and API:  {command}")
     click.echo(f'one answer:         {command} -p "Hello"')
 

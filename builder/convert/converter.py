@@ -161,7 +161,9 @@ def _watcher(lines: list[str], total: int, step: Callable[[int], None]) -> Calla
 def _notes(told: str, lines: list[str]) -> Iterator[str]:
     """What is to be known of a tokenizer that was recognised by its rules."""
     found = next((match for match in map(RECOGNISED.fullmatch, lines) if match), None)
-    rules = found and next((rules for rules in recognise.table()[0] if rules.name == found["name"]), None)
+    rules = found and next(
+        (rules for rules in (*recognise.table()[0], recognise.BERT) if rules.name == found["name"]), None
+    )
     if not found or not rules:
         return
     yield f"note: the vocabulary of {told!r} is unknown to llama.cpp, but it splits text by the rules of {rules.name}"

@@ -21,6 +21,7 @@ TABLE = Path(__file__).with_name("splitting.toml")
 REFUSED = "BPE pre-tokenizer was not recognized"  # the converter's words, by which its refusal is known
 TOLD, UNNORMALIZED = "mkllm: split by the rules of ", ", not normalized"
 DIGITS = "0123456789"
+PIECE = "##"  # how pieces of BERT's begin that are no beginnings of words
 SHOWN = 60  # characters of a rule in a sentence
 
 
@@ -40,6 +41,10 @@ class Rules:
     differs: str = ""
 
 
+# For pieces of words instead of merges. Of a letter without its accent llama.cpp takes the first part, of Hangul too.
+BERT = Rules("bert-bge", (), differs="Korean, if accents are removed")
+
+
 @functools.cache
 def table() -> tuple[tuple[Rules, ...], Mapping[str, str]]:
     """The rules, and the names of patterns."""
@@ -50,6 +55,8 @@ def table() -> tuple[tuple[Rules, ...], Mapping[str, str]]:
 
 def recognise(tokenizer: Mapping[str, Any]) -> Rules:
     """The rules of a tokenizer, as tokenizer.json has it. Raises UnknownRule."""
+    if tokenizer["model"].get("type") == "WordPiece":
+        return _of_pieces(tokenizer)
     _expect_plain(tokenizer["model"])
     is_normalized(tokenizer)
     steps = _steps(tokenizer.get("pre_tokenizer"))
@@ -67,9 +74,24 @@ def recognise(tokenizer: Mapping[str, Any]) -> Rules:
     return rules
 
 
+def _of_pieces(tokenizer: Mapping[str, Any]) -> Rules:
+    """BERT's own, of which llama.cpp has only one kind; whether letters become small is told in the file."""
+    normalizer, steps = (tokenizer.get(key) or {} for key in ("normalizer", "pre_tokenizer"))
+    for found, kind in ((normalizer, "BertNormalizer"), (steps, "BertPreTokenizer")):
+        if found.get("type") != kind:
+            raise UnknownRule(str(found.get("type", f"no {kind}")))
+    if odd := [key for key in ("clean_text", "handle_chinese_chars") if not normalizer.get(key)]:
+        raise UnknownRule(f"BertNormalizer without {odd[0]}")
+    if (prefix := tokenizer["model"].get("continuing_subword_prefix")) != PIECE:
+        raise UnknownRule(f"continuing_subword_prefix {prefix!r:.{SHOWN}}")
+    return BERT
+
+
 def is_normalized(tokenizer: Mapping[str, Any]) -> bool:
     """Whether it brings text into a form of Unicode's, which llama.cpp does not. Raises UnknownRule for others."""
     kinds = [entry["type"] for entry in _flat(tokenizer.get("normalizer"), "normalizers")]
+    if kinds == ["BertNormalizer"] and tokenizer["model"]["type"] == "WordPiece":
+        return False
     if odd := [kind for kind in kinds if kind != "NFC"]:
         raise UnknownRule(f"normalizer {odd[0]}")
     return bool(kinds)

@@ -16,6 +16,14 @@ EXPERTS = b"_exps."
 OUTPUT = b"output.weight"
 ROWS = (b"token_embd.weight", b"per_layer_token_embd.weight")
 LAYER = b"blk"
+HEAD = b"cls"
+# llama.cpp's numbers for how a text's tokens become one vector, and its architectures that do nothing else.
+MEAN, RANK = "mean", "rank"
+POOLINGS = {1: MEAN, 2: "cls", 3: "last", 4: RANK}
+ENCODERS = frozenset(
+    "bert eurobert gemma-embedding jina-bert-v2 jina-bert-v3 llama-embed modern-bert neo-bert nomic-bert "
+    "nomic-bert-moe t5encoder".split()
+)
 OTHER_KINDS = {
     "mmproj": "a projector for images or sound that accompanies a model; name the model itself",
     "adapter": "a LoRA adapter; name the model that it belongs to",
@@ -46,7 +54,17 @@ def facts(header: Gguf, tensors: Sequence[Tensor]) -> Model:
         title=header.text("general.name"),
         memory=estimate(header, tensors, architecture),
         token_weights=_token_weights(header, tensors, architecture),
+        pooling=_pooling(header, tensors, architecture),
     )
+
+
+def _pooling(header: Gguf, tensors: Sequence[Tensor], architecture: str) -> str | None:
+    """None: it generates text. An encoder whose file names no pooling is one for the mean, as sentence-transformers has
+    it, unless it has a head that scores."""
+    told = POOLINGS.get(header.integer(f"{architecture}.pooling_type") or 0)
+    if told or architecture not in ENCODERS:
+        return told
+    return RANK if any(tensor.name.startswith(HEAD) for tensor in tensors) else MEAN
 
 
 def _token_weights(header: Gguf, tensors: Sequence[Tensor], architecture: str) -> int:

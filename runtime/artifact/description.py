@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mkllm.runtime.artifact.manifest import PROJECTOR, Manifest
+from mkllm.runtime.artifact.purpose import purpose
 
 LONGEST = 200  # letters of a system prompt or a message
 # What the frozen Python needs of the system where that is not a version of glibc.
@@ -48,6 +49,7 @@ def _model(manifest: Manifest, size: Size) -> list[tuple[str, str]]:
     return [
         ("name", manifest.name),
         ("model", f"{model.title or '(no title)'}: {model.architecture}, {model.parameters:,} parameters"),
+        *(("purpose", f"{other.noun} ({model.pooling}): {other.path}") for other in [purpose(model)] if other),
         ("quantization", model.quantization),
         ("weights", f"prepacked for {manifest.prepacked.kernel}" if manifest.prepacked else "plain"),
         *(("beside", f"{fact.file}, {size(fact.size)}, {fact.sha256[:16]}") for fact in manifest.beside),

@@ -57,6 +57,7 @@ class Model:
 
     `layers` (0: it does not say) have at most `layer_bytes` of weights each.
     `token_weights`: bytes of the weights that are read to generate one token, 0 where the header does not say.
+    `pooling`: how a model that generates no text makes one vector (`mean`, `cls`, `last`) or score (`rank`) of one.
     """
 
     member: str
@@ -71,6 +72,7 @@ class Model:
     title: str | None
     memory: Memory
     token_weights: int = 0
+    pooling: str | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from mkllm.runtime.session import Session, start_session
 
 def run(system: str | None, history: Path | None, options: EngineOptions, kernel: str | None, logging: Logging) -> int:
     """Chat until told to stop; the exit code."""
-    with start_session(replace(options, parallel=options.parallel or 1), kernel, logging) as session:
+    with start_session(replace(options, parallel=options.parallel or 1), kernel, logging, chats=True) as session:
         from mkllm.runtime.commands.talk import talk
 
         terminal = sys.stdin.isatty() and sys.stdout.isatty()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mkllm.runtime.amounts import size
 from mkllm.runtime.artifact.description import projector
 from mkllm.runtime.artifact.manifest import Manifest
+from mkllm.runtime.artifact.purpose import purpose
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.arguments import EngineOptions
@@ -103,6 +104,8 @@ def rows(seen: Seen) -> Iterator[tuple[str, str]]:
     yield "file", f"{size(seen.size)}, {manifest.created_by}, {manifest.target}, kit {manifest.kit.id}"
     yield "model", f"{manifest.name}: {model.title or model.architecture}"
     yield "", f"{model.architecture}, {model.parameters:,} parameters, {model.quantization}, {size(weights)}"
+    if other := purpose(model):
+        yield "purpose", f"{other.noun} ({model.pooling}): ask {other.path}"
     yield "licence", model.license or "none named by the model"
     yield "source", " ".join(part for part in (source.reference, source.revision and f"at {source.revision}") if part)
     yield "", f"sha256 {source.sha256}"

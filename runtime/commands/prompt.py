@@ -45,7 +45,7 @@ def run(prompt: Prompt, options: EngineOptions, kernel: str | None, logging: Log
     """Answer `prompt`; the exit code. Raises a RuntimeFailure for everything that goes wrong."""
     started = time.monotonic()
     options = replace(options, parallel=options.parallel or 1, brief=True)
-    with start_session(options, kernel, logging) as session:
+    with start_session(options, kernel, logging, chats=True) as session:
         from mkllm.runtime.commands.reply import note, reply
 
         for text in session.notes:

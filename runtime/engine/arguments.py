@@ -11,7 +11,8 @@ from itertools import pairwise
 
 from mkllm.runtime.artifact.engine_words import OWN, REASONS, may_be_options, option_name
 from mkllm.runtime.artifact.footprint import BATCH, F16, SLOTS, TYPE_BYTES
-from mkllm.runtime.artifact.manifest import PROJECTOR, WEIGHTS, Device, Manifest
+from mkllm.runtime.artifact.manifest import PROJECTOR, WEIGHTS, Device, Manifest, Model
+from mkllm.runtime.artifact.purpose import purpose
 from mkllm.runtime.errors import RuntimeFailure
 from mkllm.runtime.hardware.fit import PROMPTS, Asked, Fit
 from mkllm.runtime.hardware.settings import Effort, Settings, Settled
@@ -199,13 +200,20 @@ def _given(manifest: Manifest, options: EngineOptions) -> list[str]:
     numbers = {"--threads": options.threads, "--threads-batch": options.threads_batch, "--parallel": options.parallel}
     asked = [word for name, number in numbers.items() if number for word in (name, str(number))]
     made = _checked(manifest.defaults.engine_args)
-    own = [*_adapters(manifest), *_projector(manifest, options)]
+    own = [*_of_model(manifest.model), *_adapters(manifest), *_projector(manifest, options)]
     return [*_of_device(options.device), *own, *made, *asked, *plain, *_checked(options.extra)]
 
 
 def _adapters(manifest: Manifest) -> list[str]:
     names = [EMBEDDED + member.name for member in manifest.adapters]
     return ["--lora", ",".join(names)] if names else []
+
+
+def _of_model(model: Model) -> Sequence[str]:
+    """For one that generates no text: what it makes of a text, and of how many tokens; a text is computed at once."""
+    found = purpose(model)
+    batch = str(min(model.context, LOGICAL_BATCH))
+    return (*found.words, "--batch-size", batch, "--ubatch-size", batch) if found else ()
 
 
 def _projector(manifest: Manifest, options: EngineOptions) -> list[str]:

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from mkllm.runtime.artifact.purpose import GENERATING, purpose
 from mkllm.runtime.front import answers
 from mkllm.runtime.front.console import Console
 from mkllm.runtime.front.engine_state import EngineState
 from mkllm.runtime.front.guard import Refusal, guard
 from mkllm.runtime.front.health import health
+from mkllm.runtime.front.notice import notice
+from mkllm.runtime.front.opening import endpoint
 from mkllm.runtime.front.page import Page
 from mkllm.runtime.front.proxy import Proxy
 from mkllm.runtime.launch import Launch
@@ -30,6 +33,7 @@ class App:
         self._console = console
         self._guard = guard(front.host, front.api_keys, front.allow_hosts, front.allow_origins)
         self._page = Page(launch.artifact)
+        self._purpose = purpose(launch.manifest.model)
         self.proxy = Proxy(engine, launch.manifest.defaults, front.max_body)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -65,11 +69,15 @@ class App:
                 launch = self._launch
                 notes = () if self._guard.wrong_key(request.headers) else launch.front.notes
                 return answers.answer(*health(launch.model_id, launch.context, notes, self._engine.now))
+            if self._purpose and path in PAGE:
+                return notice(self._launch.model_id, self._purpose, f"http://{request.headers.get('Host', '')}")
             if self._page.has(path):
                 return self._page.answer(path, request.headers)
         refusal = self._guard.wrong_key(request.headers)
         if refusal:
             return answers.closing(refusal.status, refusal.message)
+        if self._purpose and endpoint(request.raw_path) in GENERATING:
+            return answers.closing(400, self._purpose.sentence)
         return await self.proxy.answer(request, allowed)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from mkllm.runtime.ansi import rewritten
+from mkllm.runtime.artifact.purpose import purpose
 from mkllm.runtime.artifact.shown import shown
 from mkllm.runtime.engine.supervisor import MEASURING, Snapshot
 from mkllm.runtime.errors import OutputFailure
@@ -97,9 +98,12 @@ def banner(launch: Launch, listening: Listening, snapshot: Snapshot) -> list[str
     """The lines that are printed once the port is open."""
     model, keys = launch.manifest.model, launch.front.api_keys
     facts = f"{model.architecture}, {count(model.parameters)} parameters, {model.quantization}"
+    other, key = purpose(model), f"{'with' if keys else 'without'} a key"
+    about = f"says how to ask this {other.noun}" if other else "is the chat page"
+    api = f"{listening.url}{other.path}" if other else f"{listening.url}/v1 (OpenAI) and /v1/messages (Anthropic)"
     lines = [
-        f"{launch.model_id}: {listening.url} is the chat page; Ctrl-C stops it",
-        f"  API     {listening.url}/v1 (OpenAI) and /v1/messages (Anthropic), {'with' if keys else 'without'} a key",
+        f"{launch.model_id}: {listening.url} {about}; Ctrl-C stops it",
+        f"  API     {api}, {key}",
         f"  model   {model.title or launch.manifest.name} ({facts}), context {launch.context} tokens",
         f"  kernel  {snapshot.kernel} ({snapshot.reason})",
     ]

@@ -18,7 +18,7 @@ def serve(launch: Launch) -> int:
         console.banner(listening)
         from mkllm.runtime.front.server import run
 
-        if launch.front.open_browser:
+        if launch.front.open_browser and not launch.manifest.model.pooling:
             open_page(listening.url)
         asyncio.run(run(launch, listening, stop, console))
     finally:

@@ -76,7 +76,7 @@ REFUSED = {
     "a suffix": (tokenizer(LLAMA, end_of_word_suffix="</w>"), "end_of_word_suffix"),
     "byte fallback": (tokenizer(LLAMA, byte_fallback=True), "byte_fallback"),
     "chance": (tokenizer(LLAMA, dropout=0.1), "dropout"),
-    "no BPE": (tokenizer(LLAMA, type="WordPiece"), "a WordPiece model"),
+    "no BPE": (tokenizer(LLAMA, type="Unigram"), "a Unigram model"),
 }  # fmt: skip
 
 
@@ -85,6 +85,35 @@ def test_what_is_not_known_is_named(found: dict[str, Any], why: str) -> None:
     with pytest.raises(UnknownRule) as raised:
         recognise.recognise(found)
     assert str(raised.value).startswith(why)
+
+
+def pieces(normalizer: dict[str, Any], prefix: str = "##", steps: str = "BertPreTokenizer") -> dict[str, Any]:
+    plain = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None}
+    model = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": prefix, "vocab": {}}
+    return {"normalizer": {**plain, **normalizer}, "pre_tokenizer": {"type": steps}, "model": model}
+
+
+def test_pieces_of_words() -> None:
+    for lowercase in (True, False):
+        found = pieces({"lowercase": lowercase})
+        assert recognise.recognise(found) == recognise.BERT and not recognise.is_normalized(found)
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (pieces({"type": "NFKC"}), "NFKC"),
+        ({**pieces({}), "normalizer": None}, "no BertNormalizer"),
+        (pieces({"clean_text": False}), "BertNormalizer without clean_text"),
+        (pieces({"handle_chinese_chars": False}), "BertNormalizer without handle_chinese_chars"),
+        (pieces({}, prefix="@@"), "continuing_subword_prefix '@@'"),
+        (pieces({}, steps="Whitespace"), "Whitespace"),
+    ],
+)
+def test_pieces_of_other_kinds(found: dict[str, Any], why: str) -> None:
+    with pytest.raises(UnknownRule) as raised:
+        recognise.recognise(found)
+    assert str(raised.value) == why
 
 
 VOCABULARY = {"a": 0, "b": 1, "c": 2, "ab": 3, "bc": 4, "abc": 5}

@@ -104,6 +104,35 @@ def test_facts(read: Callable[[bytes], Gguf], gguf_bytes: GgufBytes) -> None:
     assert (model.quantization, model.license, model.chat_template) == ("Q8_0", None, None)
 
 
+POOLED = [
+    ("llama", None, "blk", None),
+    ("qwen3", 3, "blk", "last"),
+    ("qwen3", 4, "blk", "rank"),
+    ("bert", 1, "blk", "mean"),
+    ("bert", 2, "blk", "cls"),
+    ("bert", None, "blk", "mean"),
+    ("nomic-bert", 0, "blk", "mean"),
+    ("bert", None, "cls.output", "rank"),
+    ("bert", 99, "blk", "mean"),
+]
+
+
+@pytest.mark.parametrize(("architecture", "number", "tensor", "pooling"), POOLED)
+def test_what_a_model_makes_of_a_text(
+    read: Callable[[bytes], Gguf],
+    gguf_bytes: GgufBytes,
+    architecture: str,
+    number: int | None,
+    tensor: str,
+    pooling: str | None,
+) -> None:
+    keys = {"general.architecture": architecture, f"{architecture}.context_length": 512}
+    told = {} if number is None else {f"{architecture}.pooling_type": number}
+    changes = {key.replace(".", "__"): value for key, value in {**keys, **told}.items()}
+    header = read(gguf_bytes(tensors={f"{tensor}.weight": ((8,), 0)}, **changes))
+    assert facts(header, header.tensors).pooling == pooling
+
+
 def test_layers(read: Callable[[bytes], Gguf], gguf_bytes: GgufBytes) -> None:
     tensors = {
         "blk.0.a.weight": ((8,), 0),

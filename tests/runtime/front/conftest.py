@@ -125,7 +125,7 @@ def running(folder: Path, told: Mapping[str, Any], ready: bool) -> Iterator[Fron
     assert "Traceback" not in front.errors, front.errors
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     """`start(front={…}, engine={…}, prompt=…)`: a context in which such a front runs; `ready=False` does not wait."""
 

@@ -43,7 +43,7 @@ class Placer:
         return Placed(Path(sys.executable), (Path(f"lib{choice.name}.so"),))
 
 
-def artifact(prompt: str | None, messages: list[dict[str, str]]) -> Artifact:
+def artifact(prompt: str | None, messages: list[dict[str, str]], pooling: str | None) -> Artifact:
     """What the front reads of an artifact: the manifest, and the files of a small page."""
     script = gzip.compress(b"console.log('page')" * 100, mtime=0)
     files = {
@@ -69,6 +69,7 @@ def artifact(prompt: str | None, messages: list[dict[str, str]]) -> Artifact:
             None,
             "Echo",
             m.Memory(64, 64, 0, 0, 0, False, 0, 0, 0),
+            pooling=pooling,
         ),
         defaults=m.Defaults(system_prompt=prompt, messages=tuple(m.Message(**message) for message in messages)),
         engine=m.Engine("native/mkllm-engine", ()),
@@ -102,7 +103,7 @@ def main(told: dict[str, Any]) -> int:
         from mkllm.runtime.front.serve import serve
 
         settings = FrontSettings(**{**FRONT, **told.get("front", {})})
-        made = artifact(told.get("prompt"), told.get("messages", []))
+        made = artifact(told.get("prompt"), told.get("messages", []), told.get("pooling"))
         return serve(Launch(made, settings, engine, Ranking(choices, ()), "echo", 4096))
     except RuntimeFailure as failure:
         print(failure, file=sys.stderr)
