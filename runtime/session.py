@@ -66,8 +66,8 @@ def start_session(
     Raises NoChat, before anything is started, where it is to chat and its model does not.
     """
     with opened() as (artifact, home):
-        if chats and (other := purpose(artifact.manifest.model)):
-            raise NoChat(other.sentence)
+        if chats:
+            expect_text(artifact)
         found = survey(artifact, home, options, kernel)
         expect_kernel(found.ranking, kernel)
         engine = Supervisor(found.plan(Log(logging)))
@@ -262,6 +262,12 @@ def plans_of(artifact: Artifact, home: Home, facts: Facts, settled: Settled, ker
     manifest = artifact.manifest
     names = [kernel] if kernel else [backend.name for backend in manifest.backends]
     return plans(folder, facts, manifest.kit.id, artifact.weights.sha256, settled, names)
+
+
+def expect_text(artifact: Artifact) -> None:
+    """Raise NoChat for a model that generates none."""
+    if other := purpose(artifact.manifest.model):
+        raise NoChat(other.sentence)
 
 
 def expect_kernel(ranking: Ranking, kernel: str | None) -> None:

@@ -23,7 +23,7 @@ from mkllm.runtime.hardware.load import Load
 from mkllm.runtime.hardware.settings import Settings
 from mkllm.runtime.hardware.tune import NotMeasured
 from mkllm.runtime.progress import Steps, waiting
-from mkllm.runtime.session import Survey, expect_kernel, fit_model, memory_repacked, opened, survey
+from mkllm.runtime.session import Survey, expect_kernel, expect_text, fit_model, memory_repacked, opened, survey
 from mkllm.runtime.signals import uninterrupted
 
 STDOUT = "-"
@@ -49,6 +49,7 @@ class Wanted:
 def run(wanted: Wanted, options: EngineOptions, kernel: str | None) -> int:
     """Measure and print. Raises a RuntimeFailure for everything that goes wrong."""
     with opened() as (artifact, home), _files(wanted, artifact) as (csv, plot):
+        expect_text(artifact)
         found = survey(artifact, home, options, kernel)
         expect_kernel(found.ranking, kernel)
         course = course_of(wanted, found)

@@ -1,5 +1,5 @@
-"""Embedding models of BERT's kinds, made by transformers with random weights: converted, built and served without any
-option, their tokens and vectors are transformers'.
+"""Embedding models made by transformers with random weights, BERT's kinds and one that could generate: converted, built
+and served without any option, their tokens and vectors are transformers'.
 
 Of `nox -s convert`.
 """
@@ -22,9 +22,16 @@ from predictions import ask
 from mkllm.builder.convert.environment import Environment
 
 TEXTS = splitting.TEXTS[:21]
-# Vectors far from each other take weights that are larger than those that training begins with.
-MAKE = """
-import json, sys, torch, transformers
+# What transformers has of ModernBERT is compiled, which takes packages that are not there, and changes no value.
+PLAIN = """
+import torch
+torch.compile = lambda *words, **settings: lambda function: function
+"""
+# Vectors far from each other take larger weights than those that training begins with.
+MAKE = (
+    PLAIN
+    + """
+import json, sys, transformers
 from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 folder, values = Path(sys.argv[1]), json.loads(sys.argv[2])
@@ -49,6 +56,18 @@ if kind == "bert":
         tokenizer_object=made, do_lower_case=values["lowercase"], **framed(made))
     model = transformers.BertModel(transformers.BertConfig(
         vocab_size=len(words), max_position_embeddings=256, **shape))
+elif kind == "qwen3":
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.train_from_iterator(values["texts"], trainers.BpeTrainer(
+        vocab_size=600, special_tokens=["<|end|>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    made.post_processor = processors.TemplateProcessing("$A <|end|>", "$A $B <|end|>", [("<|end|>", 0)])
+    words = transformers.PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|end|>", pad_token="<|end|>")
+    shape["initializer_range"] = 0.2
+    model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(
+        vocab_size=len(words), max_position_embeddings=256, num_key_value_heads=2, head_dim=16,
+        tie_word_embeddings=True, eos_token_id=0, **shape))
 elif kind == "modernbert":
     made = Tokenizer(models.BPE())
     made.normalizer, made.decoder = normalizers.NFC(), decoders.ByteLevel()
@@ -57,10 +76,10 @@ elif kind == "modernbert":
         vocab_size=600, special_tokens=named, show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     words = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **framed(made))
-    shape["initializer_range"] = 0.05
+    # Published ones have the epsilon under two names, of which llama.cpp's converter reads the older.
     model = transformers.ModernBertModel(transformers.ModernBertConfig(
         vocab_size=len(words), max_position_embeddings=256, local_attention=16, pad_token_id=0, bos_token_id=2,
-        eos_token_id=3, cls_token_id=2, sep_token_id=3, **shape))
+        eos_token_id=3, cls_token_id=2, sep_token_id=3, reference_compile=False, layer_norm_eps=1e-5, **shape))
 else:
     import sentencepiece
     (folder / "sample.txt").write_text("\\n".join(values["texts"]))
@@ -79,6 +98,8 @@ with torch.no_grad():
     for name, weights in model.named_parameters():
         if weights.dim() == 1:
             weights.add_(torch.randn_like(weights) * 0.1)
+        elif kind == "modernbert":
+            weights.copy_(torch.randn_like(weights) / weights.shape[-1] ** 0.5)
 words.save_pretrained(folder)
 model.save_pretrained(folder)
 if pooling:
@@ -88,21 +109,26 @@ if pooling:
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({
         "word_embedding_dimension": 64, "pooling_mode_cls_token": pooling == "cls",
-        "pooling_mode_mean_tokens": pooling == "mean"}))
+        "pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_lasttoken": pooling == "last"}))
 print(len(words))
 """
+)
 # Tokens and vectors of texts.
-REFERENCE = """
-import json, sys, torch, transformers
+REFERENCE = (
+    PLAIN
+    + """
+import json, sys, transformers
 folder, values = sys.argv[1], json.loads(sys.argv[2])
 words = transformers.AutoTokenizer.from_pretrained(folder)
 model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
 tokens = [words.encode(text) for text in values["texts"]]
 with torch.no_grad():
     found = [model(torch.tensor([ids])).last_hidden_state[0] for ids in tokens]
-pooled = [(one[0] if values["pooling"] == "cls" else one.mean(0)).tolist() for one in found]
+taken = {"cls": lambda one: one[0], "last": lambda one: one[-1]}.get(values["pooling"], lambda one: one.mean(0))
+pooled = [taken(one).tolist() for one in found]
 print(json.dumps([tokens, pooled]))
 """
+)
 
 
 @dataclass(frozen=True)
@@ -134,6 +160,7 @@ KINDS = [
     Kind("bert", None),
     Kind("modernbert", "cls"),
     Kind("xlm-roberta", "cls"),
+    Kind("qwen3", "last"),
 ]
 
 

@@ -39,7 +39,7 @@ def test_the_engine_is_told(embedder):
     assert "--embeddings" not in words(embedder, pooling=None)[0]
 
 
-@pytest.mark.parametrize("args", [("-p", "hello"), ("chat",)])
+@pytest.mark.parametrize("args", [("-p", "hello"), ("chat",), ("bench",)])
 @pytest.mark.parametrize(
     ("pooling", "sentence"),
     [

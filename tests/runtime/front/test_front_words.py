@@ -26,7 +26,9 @@ def test_counts(number: int, text: str) -> None:
 
 
 def test_the_banner_does_not_steer_the_terminal() -> None:
-    model = SimpleNamespace(title="\x1b]0;PWND\x07", architecture="llama", parameters=7, quantization="Q8_0")
+    model = SimpleNamespace(
+        title="\x1b]0;PWND\x07", architecture="llama", parameters=7, quantization="Q8_0", pooling=None
+    )
     launch: Any = SimpleNamespace(
         manifest=SimpleNamespace(model=model), front=SimpleNamespace(api_keys=()), model_id="a\nb", context=1
     )
