@@ -1,4 +1,4 @@
-"""What llama.cpp passes over in a model's configuration, as limits.toml tells: it is refused then, or said.
+"""What llama.cpp passes over in a model's configuration, or misses, as limits.toml tells: refused, said, or completed.
 
 Converts nothing, and knows nothing of architectures that the converter refuses itself.
 """
@@ -7,10 +7,12 @@ import functools
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from mkllm.builder.errors import UnsupportedArchitecture
+
+TABLE = Path(__file__).with_name("limits.toml")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Only:
 
 @functools.cache
 def _table() -> dict[str, Any]:
-    return tomllib.loads(resources.files("mkllm.builder.convert").joinpath("limits.toml").read_text("utf-8"))
+    return tomllib.loads(TABLE.read_text("utf-8"))
 
 
 def limits() -> tuple[Only, ...]:
@@ -50,6 +52,16 @@ def check(config: Mapping[str, Any], told: str) -> None:
             raise UnsupportedArchitecture(
                 f"{told!r} cannot be converted: {limit.why} ({value} in its config.json); use another model"
             )
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With what is implied by what it does not say."""
+    found = dict(config)
+    for entry in _table()["implied"]:
+        value = config.get(entry["of"]) if "of" in entry else entry["value"]
+        if architecture(config) in entry["architectures"] and entry["key"] not in config and value is not None:
+            found[entry["key"]] = value
+    return found
 
 
 def window(config: Mapping[str, Any]) -> int | None:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mkllm.builder import cache
-from mkllm.builder.convert import recognise
+from mkllm.builder.convert import limits, recognise
 from mkllm.builder.convert.checkpoint import Checkpoint
 from mkllm.builder.convert.converter import convert
 from mkllm.builder.convert.environment import environment, key
-from mkllm.builder.convert.limits import of_window
 from mkllm.builder.convert.staging import staged
 from mkllm.builder.model import promise
 from mkllm.builder.model.weights import Span, Stamp, Weights
@@ -28,7 +27,7 @@ def converted(source: Checkpoint, promised: Mapping[Path, str], output: Output) 
     `promised` are hashes that files must have. Raises a BuilderFailure.
     """
     if source.window:
-        output.note(of_window(source.told, source.window))
+        output.note(limits.of_window(source.told, source.window))
     kind = "f32" if source.single else "auto"
     place = cache.folder("converted") / f"{checkpoint_key(source, promised, kind, output)}.gguf"
     with cache.locked(place.with_suffix(".lock")):
@@ -45,7 +44,8 @@ def converted(source: Checkpoint, promised: Mapping[Path, str], output: Output) 
 def checkpoint_key(source: Checkpoint, promised: Mapping[Path, str], kind: str, output: Output) -> str:
     """Everything that decides the bytes."""
     digests = {name: promised.get(path) or digest(path, output) for name, path in sorted(source.files.items())}
-    ours = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in (recognise.__file__, recognise.TABLE)]
+    files = (recognise.__file__, recognise.TABLE, limits.TABLE)
+    ours = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
     text = json.dumps([digests, source.name, kind, key(), ours])
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 

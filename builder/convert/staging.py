@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mkllm.builder import cache
-from mkllm.builder.convert.checkpoint import LARGEST_BESIDE, TOKENIZER
+from mkllm.builder.convert import limits
+from mkllm.builder.convert.checkpoint import CONFIG, LARGEST_BESIDE, TOKENIZER
 from mkllm.builder.errors import DamagedCheckpoint
 
 CODE = frozenset({"auto_map", "attribute_map"})  # the second gives attributes of a configuration other names
@@ -39,11 +40,13 @@ def staged(files: Mapping[str, Path], name: str) -> Iterator[Path]:
 
 
 def _without_code(path: Path, name: str) -> str | None:
-    """The JSON of a file without what names code, None if it is left out."""
+    """The JSON of a file without what names code, a configuration with what the converter misses; None if it is left
+    out."""
     try:
         if path.stat().st_size > LARGEST_BESIDE:
             raise ValueError
-        return json.dumps(json.loads(path.read_bytes(), object_hook=_plain))
+        found = json.loads(path.read_bytes(), object_hook=_plain)
+        return json.dumps(limits.completed(found) if name == CONFIG and isinstance(found, dict) else found)
     except (ValueError, RecursionError):
         if not name.endswith(NEEDED) and not TOKENIZER.fullmatch(name):
             return None

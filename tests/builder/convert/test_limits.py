@@ -8,7 +8,8 @@ import checkpoints
 import pytest
 
 from mkllm.builder.convert.checkpoint import Checkpoint, checkpoint, in_folder
-from mkllm.builder.convert.limits import limits, window
+from mkllm.builder.convert.limits import completed, limits, window
+from mkllm.builder.convert.staging import staged
 from mkllm.builder.errors import UnsupportedArchitecture
 from mkllm.builder.model.reference import resolve
 from mkllm.builder.progress import Output
@@ -25,7 +26,7 @@ def look(folder: Path, **changes: Any) -> Checkpoint:
 
 @pytest.mark.parametrize(("limit", "architecture"), LIMITS, ids=str)
 def test_a_model_that_would_become_another_is_refused(limit: Any, architecture: str, tmp_path: Path) -> None:
-    other = "other" if isinstance(limit.values[0], str) else not limit.values[0]
+    other = not limit.values[0] if limit.values and isinstance(limit.values[0], bool) else "other"
     with pytest.raises(UnsupportedArchitecture) as raised:
         look(tmp_path / "m", architectures=[architecture], **{limit.key: other})
     assert raised.value.exit_code == 50 and str(tmp_path / "m") in str(raised.value)
@@ -40,6 +41,28 @@ def test_what_matters_not_is_not_looked_at(tmp_path: Path) -> None:
     assert look(tmp_path / "m", new_decoder_architecture=True, **falcon)
     with pytest.raises(UnsupportedArchitecture):
         look(tmp_path / "m", new_decoder_architecture=False, **falcon)
+
+
+IMPLIED = [
+    ({"architectures": ["GPT2LMHeadModel"], "n_positions": 512}, {"n_ctx": 512}),
+    ({"architectures": ["GPT2LMHeadModel"], "n_positions": 512, "n_ctx": 256}, {}),
+    ({"architectures": ["GPT2LMHeadModel"]}, {}),
+    ({"architectures": ["Cohere2ForCausalLM"]}, {"rotary_pct": 1.0}),
+    ({"architectures": ["DeepseekV3ForCausalLM"]}, {"scoring_func": "sigmoid"}),
+    ({"architectures": ["DeepseekV3ForCausalLM"], "scoring_func": "softmax"}, {}),
+    ({"architectures": ["LlamaForCausalLM"], "n_positions": 512}, {}),
+    ({}, {}),
+]
+
+
+@pytest.mark.parametrize(("config", "more"), IMPLIED)
+def test_what_the_converter_misses_is_there(config: dict[str, Any], more: dict[str, Any], tmp_path: Path) -> None:
+    assert completed(config) == {**config, **more}
+    for name in ("config.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text(json.dumps(config))
+    with staged({name: tmp_path / name for name in ("config.json", "tokenizer_config.json")}, "m") as folder:
+        assert json.loads((folder / "config.json").read_text()) == {**config, **more}
+        assert json.loads((folder / "tokenizer_config.json").read_text()) == config
 
 
 @pytest.mark.parametrize(
