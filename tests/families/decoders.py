@@ -1,5 +1,7 @@
 """Models that predict the next token: made from transformers' configurations, and asked by transformers, in 32 bits."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +11,26 @@ import vocabularies
 
 GAIN = 1.5  # of projections: what goes in with a deviation of 1 comes out with this one
 SPREAD = 0.2  # of norms and biases around what transformers begins with, which is 1 or 0
+# What an expert has for itself; the rest is common to those of a layer, as in trained models: else rounding to 8 bits
+# would be seen as much as a mistake, since it now and then has another expert asked.
+OWN = 0.3
 SEED = 20
 torch.set_num_threads(1)  # so many small sums in turn are quicker by one
 
 
 def make(family: dict[str, Any], folder: Path) -> None:
+    """`unused`: places in the vocabulary beyond the tokenizer's; `named`: the architecture's name in config.json, where
+    published models have another than transformers writes; `gain`: less where rounding would grow too much."""
     tokenizer = vocabularies.make(family["tokenizer"], folder)
     model_class = getattr(transformers, family["architecture"])
     settings = {"vocab_size": len(tokenizer) + family.get("unused", 0), **_marks(tokenizer), **family["config"]}
     torch.manual_seed(SEED)
     model = model_class(model_class.config_class(**settings)).float()
-    spread(model)
+    spread(model, family.get("gain", GAIN))
     model.save_pretrained(folder)
+    if "named" in family:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        (folder / "config.json").write_text(json.dumps({**config, "architectures": [family["named"]]}), "utf-8")
 
 
 def _marks(tokenizer: Any) -> dict[str, int | None]:
@@ -28,14 +38,28 @@ def _marks(tokenizer: Any) -> dict[str, int | None]:
 
 
 @torch.no_grad()
-def spread(model: Any) -> None:
+def spread(model: Any, gain: float) -> None:
     """Weights with which every part of a model shows in what it predicts: by transformers' own each token is as likely
     as the next, and biases are zero."""
+    alike: dict[str, Any] = {}
     for name, weight in model.named_parameters():
+        drawn = torch.randn_like(weight)
+        if ".experts." in name:
+            drawn = (1 - OWN**2) ** 0.5 * _shared(model, name, weight, alike) + OWN * drawn
         if weight.ndim < 2 or "A_log" in name or "bias" in name:
-            weight.add_(torch.randn_like(weight) * SPREAD)
+            weight.add_(drawn * SPREAD)
         else:
-            weight.copy_(torch.randn_like(weight) * GAIN / _inputs(model, name, weight) ** 0.5)
+            weight.copy_(drawn * gain / _inputs(model, name, weight) ** 0.5)
+
+
+def _shared(model: Any, name: str, weight: Any, alike: dict[str, Any]) -> Any:
+    """What the experts of a layer have in common: one module each, or all in one tensor."""
+    if (key := re.sub(r"\.experts\.\d+\.", ".experts.", name)) != name:
+        return alike.setdefault(key, torch.randn_like(weight))
+    if weight.ndim == 3 or name.endswith("_bias"):
+        return torch.randn_like(weight[0]).expand_as(weight)
+    count = model.config.ffn_config.moe_num_experts
+    return torch.randn_like(weight[: len(weight) // count]).repeat(count, 1)
 
 
 def _inputs(model: Any, name: str, weight: Any) -> int:

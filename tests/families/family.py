@@ -8,14 +8,15 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PROMPTS: list[str] = tomllib.loads((HERE / "prompts.toml").read_text("utf-8"))["prompts"]
-DECODER = "decoder"
+DECODER, REFUSED = "decoder", "refused"
 
 
 @dataclass(frozen=True)
 class Family:
     """A row of the table. `kind`: what is compared, and so which module tests it; `like`: the family whose model it is,
     with another prompt format; `notices`: changes of the configuration that must change what the reference predicts;
-    `engine`: words for `mkllm build`; `note`: what is to be said of it. Other keys are for the reference."""
+    `compared`: changes with which it is asked, since llama.cpp computes so, as `note` says; `engine`: words for `mkllm
+    build`. Other keys are for the reference."""
 
     name: str
     title: str
@@ -24,6 +25,7 @@ class Family:
     reference: str = "transformers"
     like: str | None = None
     notices: tuple[Mapping[str, Any], ...] = ()
+    compared: Mapping[str, Any] = field(default_factory=dict)
     engine: tuple[str, ...] = ()
     note: str = ""
     rest: Mapping[str, Any] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 Only what stands between two marks is written. A family of which nothing was seen keeps its row.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +100,8 @@ def brief(rows: Rows) -> str:
 
 def replaced(text: str, table: str) -> str:
     """A document with another table."""
-    return text.replace(_between(text), f"\n{table}")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    return f"{before}{BEGIN}\n{table}{END}{after}"
 
 
 def _short_cells(rows: Rows, family: Family, columns: Iterable[str]) -> list[str]:
@@ -133,6 +133,4 @@ def _table(head: list[str], rows: Iterable[list[str]]) -> str:
 
 
 def _between(text: str) -> str:
-    match = re.search(f"{re.escape(BEGIN)}(?P<table>.*?){re.escape(END)}", text, re.DOTALL)
-    assert match, "the marks of the table are missing"
-    return match["table"]
+    return text.split(BEGIN)[1].split(END)[0]

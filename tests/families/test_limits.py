@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from families.conftest import LONG, Build, Reference
-from families.family import PROMPTS
+from families.family import PROMPTS, REFUSED, Family, of_kind
 from families.test_decoders import LARGEST, NOTICED, look
 from predictions import ask, divergence, predicted
 
@@ -34,7 +34,17 @@ def refused(mkllm: Path, folder: Path) -> str:
 
 
 def test_every_limit_is_tried() -> None:
-    assert {limit.key for limit in limits()} == set(PASSED_OVER) | REFUSED_ANYWAY
+    assert {limit.key for limit in limits() if limit.values} == set(PASSED_OVER) | REFUSED_ANYWAY
+    whole = {architecture for limit in limits() if not limit.values for architecture in limit.architectures}
+    assert whole == {family.rest["named"] for family in of_kind(REFUSED)}
+
+
+@pytest.mark.parametrize("family", of_kind(REFUSED), ids=str)
+def test_families_that_are_refused_as_the_table_says(
+    family: Family, mkllm: Path, reference: Reference, tmp_path: Path
+) -> None:
+    folder = reference.make(family.name, tmp_path / family.name)
+    assert family.note.removeprefix("refused: ") in refused(mkllm, folder)
 
 
 @pytest.mark.parametrize("key", PASSED_OVER)
