@@ -201,6 +201,11 @@ def write_row(row: str) -> None:
     TABLE.write_text("\n".join([*lines[:place], row, *lines[place + 1 :]]) + "\n")
 
 
+def test_templates_are_of_families_that_there_are() -> None:
+    assert OF.keys() <= {family.name for family in rows.FAMILIES}
+    assert {name for names in OF.values() for name in names} <= set(ALL)
+
+
 def test_the_table_has_no_other_rows() -> None:
     rows = [line.split(" | ") for line in TABLE.read_text().splitlines() if line.startswith("| ")]
     assert [row[0].removeprefix("| ") for row in rows if len(row) == 4][1:] == list(ALL)
