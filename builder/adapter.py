@@ -22,6 +22,7 @@ from mkllm.runtime.artifact.manifest import ADAPTERS
 
 SCRIPT = "convert_lora_to_gguf.py"
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+UNKNOWN = ("use_rslora", "alpha_pattern", "use_dora")
 BASE = "base_model_name_or_path"
 OTHER = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -74,6 +75,12 @@ def _settings(folder: Path) -> dict[str, Any]:
     settings = read_json(folder / SETTINGS)
     if settings.get("peft_type", "LORA") != "LORA":
         raise UnusableAdapter(f"{str(folder)!r} is an adapter of the kind {settings['peft_type']!r}: name one of LORA")
+    for name in UNKNOWN:  # by which the strength of an adapter is another than alpha / r
+        if settings.get(name):
+            raise UnusableAdapter(
+                f"{str(folder)!r} was trained with {name}, which llama.cpp's converter passes over: merge it into its "
+                "model with PEFT, and name that"
+            )
     return settings
 
 

@@ -197,7 +197,8 @@ def _found(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Sourc
             param_hint="--fit-one-file",
         )
     source = _seen(request, kits, resolve(request.model, output, room, request.revision, seeks), output)
-    room, kit = _room(request, [kit.with_members(source.licences) for kit in kits])
+    members = {**source.licences, **({PROJECTOR: source.projector.path} if source.projector else {})}
+    room, kit = _room(request, [kit.with_members(members) for kit in kits])
     if room is not None and source.weights.size > room:
         raise TooLarge(
             f"{request.model!r} has {size(source.weights.size)} and at most {size(room)} fit into one file, since "
@@ -214,6 +215,8 @@ def _seen(request: Request, kits: Sequence[Kit], source: Source, output: Output)
     source = with_projector(source, Path(wanted) if wanted else None, looking, output)
     if request.merging is None:
         return source
+    if request.path:
+        check_source(request.path, source.weights)  # later it is the merged ones that are looked at
     found = adapters(request.adapters, request.model, source.model.architecture, output)
     return with_merged(source, [*found.values()], request.merging, kit_here(looking), output)
 

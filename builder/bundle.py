@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mkllm.builder.errors import PermissionFailure, TargetExists, ToolFailed
+from mkllm.builder.errors import PermissionFailure, TargetExists, ToolFailed, UnusableProjector
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import find_kit
 from mkllm.builder.kit.wheel import write_wheel
@@ -56,7 +56,11 @@ def bundle(model: str, system: str | None, folder: Path, output: Output) -> Bund
     _check_folder(folder)
     kit = find_kit(target)
     kit.verify()
-    source = resolve(model, output, projector=True)
+    try:
+        source = resolve(model, output, projector=True)
+    except UnusableProjector as error:
+        output.note(f"warning: without pictures and sound: {error}")
+        source = resolve(model, output)
     if source.origin.sha256:
         promise.check({source.path: source.origin.sha256}, output)
     promise.check(source.origin.promised, output)

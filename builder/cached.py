@@ -6,13 +6,14 @@ import os
 import re
 from pathlib import Path
 
-from mkllm.builder import cache
+from mkllm.builder import cache, chat_template
 from mkllm.builder.build import Request, make
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import find_kit
 from mkllm.builder.kit.target import default
 from mkllm.builder.model.reference import Source, resolve
 from mkllm.builder.progress import Output
+from mkllm.builder.projector import with_projector
 from mkllm.builder.version import version
 from mkllm.runtime.artifact.manifest import Defaults
 from mkllm.runtime.artifact.reader import open_artifact
@@ -25,10 +26,13 @@ def cached_artifact(model: str, output: Output) -> Path:
     """The path of an artifact of that model in the cache, built now unless it is there. Raises a BuilderFailure."""
     kit = find_kit(default().name)
     kit.verify()
-    source = resolve(model, output)
-    place = cache.folder("artifacts") / f"{_prefix(source)}{_key(source, kit)}"
+    source = with_projector(resolve(model, output, projector=True), None, kit, output)
+    template = chat_template.chosen(None, None, source, output)
+    place = cache.folder("artifacts") / f"{_prefix(source)}{_key(source, template, kit)}"
     if not _is_whole(place):
-        make(place, kit, source, Request(model, place, None, None, Defaults(), force=True), output)
+        make(
+            place, kit, source, Request(model, place, None, None, Defaults(chat_template=template), force=True), output
+        )
         _remove_older(place, _prefix(source))
     return place
 
@@ -40,9 +44,10 @@ def _prefix(source: Source) -> str:
     return f"{name}-{hashlib.sha256(where.encode()).hexdigest()[:8]}-"
 
 
-def _key(source: Source, kit: Kit) -> str:
-    stamps = [[str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in sorted(source.weights.files)]
-    text = json.dumps([stamps, source.origin.revision, kit.id, version()])
+def _key(source: Source, template: str | None, kit: Kit) -> str:
+    files = [*sorted(source.weights.files), *([source.projector.path] if source.projector else [])]
+    stamps = [[str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in files]
+    text = json.dumps([stamps, source.origin.revision, template, kit.id, version()])
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
 

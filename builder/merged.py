@@ -17,7 +17,7 @@ from mkllm.builder.model.reference import Source
 from mkllm.builder.model.split import merged, read_parts
 from mkllm.builder.model.weights import Span, Stamp, Weights
 from mkllm.builder.progress import Advance, Output
-from mkllm.builder.quant.child import ask, only
+from mkllm.builder.quant.child import ask, ask_alike, only
 from mkllm.builder.quant.digest import sha256_of
 from mkllm.builder.quant.merge import EMBEDDING, FIRST, SECOND
 from mkllm.builder.quant.quantize import KEY_DIGITS, origin_digest
@@ -131,7 +131,7 @@ def _write(
     with draft(place) as new, output.task(f"merging into {source.name}", source.weights.size + work) as step:
         _copy(source.weights, new.descriptor, step)
         request = {"target": new.path, "adapters": [str(path.absolute()) for path in adapters], "scale": scale}
-        with contextlib.closing(ask(kit, "merge", what, **request)) as answers:
+        with contextlib.closing(ask_alike(kit, "merge", what, **request)) as answers:
             for answer in answers:
                 step(answer["bytes"])
         new.commit(0o644, force=True)

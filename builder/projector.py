@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mkllm.builder import process
-from mkllm.builder.errors import BuilderFailure, UnusableProjector
+from mkllm.builder.errors import BuilderFailure, UnusableModel, UnusableProjector
 from mkllm.builder.kit.kit import Kit, engine_environment
 from mkllm.builder.model import promise
 from mkllm.builder.model.gguf import Gguf, read_gguf
@@ -21,7 +21,6 @@ from mkllm.runtime.artifact.manifest import Projector
 NONE = "none"
 KIND = "mmproj"
 VISION, AUDIO = "clip.has_vision_encoder", "clip.has_audio_encoder"
-WIDTHS = ("clip.vision.projection_dim", "clip.audio.projection_dim")
 SECONDS = 60
 FUNCTIONS = re.compile(r"^(\w+: )?(failed to load model '.*?': )?(\w+: )?")
 BUFFERS = 1 / 4  # of the weights, about, where nobody is asked
@@ -56,14 +55,17 @@ def with_projector(source: Source, wanted: Path | None, kit: Kit, output: Output
 
 
 def _facts(found: Companion, source: Source, kit: Kit) -> Projector:
-    header = read_gguf(found.path)
+    try:
+        header = read_gguf(found.path)
+    except UnusableModel as failure:
+        raise UnusableProjector(f"{failure}; --mmproj {NONE} leaves it out") from None
     _expect_projector(header, found)
     wide = width(read_gguf(source.path))
     try:
         told = _asked(kit, found)
         made, memory, kinds = told["width"], told["bytes"], (told["vision"], told["audio"])
     except _Unasked:
-        made, memory, kinds = _estimated(header)
+        made, (memory, kinds) = 0, _estimated(header)
     if wide and made and made != wide:
         raise UnusableProjector(
             f"{found.told!r} makes {made} numbers of each position, {source.name!r} takes {wide}: it is another "
@@ -83,7 +85,8 @@ def _expect_projector(header: Gguf, found: Companion) -> None:
 def width(header: Gguf) -> int:
     """How many numbers the model takes for each position; 0: it does not say."""
     name = header.text("general.architecture")
-    layers = header.integer(f"{name}.n_deepstack_layers") or 0
+    mapped = {layer for layer in header.integers(f"{name}.deepstack_mapping") if layer >= 0}
+    layers = header.integer(f"{name}.n_deepstack_layers") or len(mapped)
     return (header.integer(f"{name}.embedding_length") or 0) * (1 + layers)
 
 
@@ -116,12 +119,10 @@ def _refused(found: Companion, why: str) -> BuilderFailure:
     return UnusableProjector(f"the engine cannot use {found.told!r} ({why}): get another version of this projector")
 
 
-def _estimated(header: Gguf) -> tuple[int, int, tuple[bool, bool]]:
-    """What its header says: how wide what it makes is (0: nobody knows), the memory it takes, and what it is for."""
+def _estimated(header: Gguf) -> tuple[int, tuple[bool, bool]]:
+    """What its header says: the memory it takes, and what it is for. How wide what it makes is, none says for sure."""
     weights = sum(tensor.size for tensor in header.tensors)
-    said = (header.integer(key) for key in WIDTHS)
-    kinds = (_is_said(header, VISION), _is_said(header, AUDIO))
-    return next(filter(None, said), 0), weights + int(weights * BUFFERS), kinds
+    return weights + int(weights * BUFFERS), (_is_said(header, VISION), _is_said(header, AUDIO))
 
 
 def _is_said(header: Gguf, key: str) -> bool:

@@ -4,9 +4,11 @@ import bisect
 import re
 from collections.abc import Callable
 
-ENDS = re.compile(r"\}\}|%\}|#\}")
+# What stands in comments, raw blocks and expressions is no tag, whatever it looks like.
+TAG = re.compile(
+    r"\{#.*?#\}|\{%[-+]?\s*raw\b.*?endraw\s*[-+]?%\}|\{\{.*?\}\}|\{%[-+]?\s*(?P<name>\w+)(?P<rest>.*?)%\}", re.DOTALL
+)
 BEGIN = re.compile(r"\{[{%#]")
-STATEMENT = re.compile(r"\{%[-+]?\s*(?P<name>\w+)(?P<rest>[^%]*)")
 BLOCKS = ("if", "for", "macro", "call", "filter", "set", "generation")
 
 
@@ -15,7 +17,7 @@ def line(template: str, is_refused: Callable[[str], bool]) -> int | None:
 
     Beginnings of the template are tried, with the blocks closed that are open there.
     """
-    ends = [match.end() for match in ENDS.finditer(template)]
+    ends = [match.end() for match in TAG.finditer(template)]
     fine = bisect.bisect_left(ends, True, key=lambda end: is_refused(_closed(template[:end])))
     begin = BEGIN.search(template, ends[fine - 1] if fine else 0)
     offsets = [begin.start()] if begin else [offset for offset, _ in _open(template)]
@@ -30,8 +32,8 @@ def _closed(begin: str) -> str:
 def _open(text: str) -> list[tuple[int, str]]:
     """Offset and name of the blocks that are open at its end, the outermost first."""
     stack: list[tuple[int, str]] = []
-    for match in STATEMENT.finditer(text):
-        name = match["name"]
+    for match in TAG.finditer(text):
+        name = match["name"] or ""
         if name.startswith("end"):
             stack = stack[:-1]
         elif name in BLOCKS and not (name == "set" and "=" in match["rest"]):

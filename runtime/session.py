@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mkllm.runtime.artifact.manifest import PROJECTOR, Manifest
 from mkllm.runtime.artifact.purpose import purpose
 from mkllm.runtime.artifact.reader import Artifact, open_artifact
-from mkllm.runtime.engine.arguments import EngineOptions, arguments, asked, open_questions
+from mkllm.runtime.engine.arguments import EngineOptions, arguments, asked, open_questions, projector_memory
 from mkllm.runtime.engine.log import Log, Logging
 from mkllm.runtime.engine.modules import Modules
 from mkllm.runtime.engine.placed import Embedded, Weights
@@ -163,7 +163,8 @@ class Survey:
         """Whether one engine may serve while another repacks: where that takes time, and there is memory for both."""
         if self.settled.repack is not None or self.weights.length < LONG_TO_REPACK:
             return False
-        both = self.weights.length + 2 * (self.fit.caches + self.fit.buffers)
+        projector = projector_memory(self.artifact.manifest, self.options)
+        both = self.weights.length + 2 * (self.fit.caches + self.fit.buffers + projector)
         return not self.facts.memory_total or self.facts.memory_available > both * 1.1
 
     @property
@@ -247,13 +248,14 @@ def settle(artifact: Artifact, facts: Facts, options: EngineOptions, fitted: Fit
     found = open_questions(artifact.manifest, options, fitted, fit_threads(artifact, facts, options))
     if artifact.manifest.prepacked and found.repack is not False:
         return replace(found, repack=True, prepacked=True)
-    is_tight = facts.memory_total > 0 and facts.memory_available < memory_repacked(artifact, fitted)
+    is_tight = facts.memory_total > 0 and facts.memory_available < memory_repacked(artifact, fitted, options)
     return replace(found, repack=False) if found.repack is None and options.fit and is_tight else found
 
 
-def memory_repacked(artifact: Artifact, fitted: Fit) -> int:
+def memory_repacked(artifact: Artifact, fitted: Fit, options: EngineOptions) -> int:
     """Bytes that are to be free for weights to be repacked: for the copy and what is beside it, and some more."""
-    return int((artifact.weights.size + fitted.caches + fitted.buffers) * 1.1)
+    beside = fitted.caches + fitted.buffers + projector_memory(artifact.manifest, options)
+    return int((artifact.weights.size + beside) * 1.1)
 
 
 def plans_of(artifact: Artifact, home: Home, facts: Facts, settled: Settled, kernel: str | None) -> Plans:

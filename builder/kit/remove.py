@@ -16,7 +16,10 @@ FILE = "kit.json"
 
 def named(prefixes: Iterable[str]) -> list[Path]:
     """The folders of the kits whose ids begin so. Raises NoKit for an unknown one, and for that of a wheel."""
-    found = [choose_kit(prefix) for prefix in prefixes]
+    wanted = list(prefixes)
+    if not all(wanted):
+        raise NoKit("an empty name is no kit's: name those to remove by their ids (`mkllm kit list`)")
+    found = [choose_kit(prefix) for prefix in wanted]
     for kit in found:
         if kit.path.parent != _kits():
             raise NoKit(f"the kit {kit.id!r} is of an installed wheel: `pip uninstall {_wheel(kit)}` removes it")
@@ -24,11 +27,12 @@ def named(prefixes: Iterable[str]) -> list[Path]:
 
 
 def replaced() -> list[Path]:
-    """The folders of kits that no build takes any more, damaged ones among them, and of parts that only they have."""
+    """The folders of kits that no build takes any more or can take, and of parts that only they have."""
     kits, damaged = all_kits()
     used = set(current_kits().values())
-    old = [path for path in (*(kit.path for kit in kits), *damaged) if path not in used and path.parent == _kits()]
-    return [*sorted(old), *_parts_without([path for path in used if path.is_dir()])]
+    old = [*(kit.path for kit in kits if kit.path not in used), *damaged]
+    whole = [kit.path for kit in kits if kit.path in used]
+    return [*sorted(path for path in old if path.parent == _kits()), *_parts_without(whole)]
 
 
 def remove(folders: Iterable[Path]) -> int:

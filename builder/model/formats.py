@@ -36,10 +36,10 @@ def near(name: str) -> list[str]:
 
 def suggested(title: str) -> str | None:
     """The format whose name is in a model's, if there is one."""
-    letters = _letters(title)
-    return next((name for name in sorted(formats(), key=len, reverse=True) if _letters(name) in letters), None)
+    return next((name for name in sorted(formats(), key=len, reverse=True) if _is_in(name, title.lower())), None)
 
 
-def _letters(text: str) -> str:
-    """Without what is written in several ways."""
-    return re.sub("[^a-z0-9]", "", text.lower())
+def _is_in(name: str, title: str) -> bool:
+    """Whether a title has the name, however its parts are joined, and no number of parameters that begins like it."""
+    parts = re.findall("[a-z]+|[0-9]+", name)
+    return re.search("[^a-z0-9]?".join(parts) + r"(?![0-9]|\.?[0-9]*b(?![a-z0-9]))", title) is not None

@@ -106,8 +106,9 @@ def _on_hub(repository: str, revision: str, file: str, output: Output) -> Compan
         try:
             found = _near(file, hub.names(Reference(repository, None, revision)))
         except (HubFailure, Passing) as error:
-            if not found and not isinstance(error, Offline):
-                output.note(f"note: whether {repository!r} has a projector could not be looked up: {error}")
+            if not found:
+                why = "offline" if isinstance(error, Offline) else error
+                output.note(f"note: whether {repository!r} has a projector could not be looked up: {why}")
     if not found:
         return None
     path, digest = hub.fetch_beside(Reference(repository, found, revision), output)

@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from mkllm.builder import process
@@ -14,12 +14,23 @@ PREFIX = "cpu-"
 NO_SPACE = ("No space left on device", "basic_ios::clear: iostream error", "iostream stream error")
 
 
-def ask(kit: Kit, command: str, what: str, **values: Any) -> Generator[dict[str, Any], None, None]:
+Answers = Generator[dict[str, Any], None, None]
+
+
+def ask(kit: Kit, command: str, what: str, **values: Any) -> Answers:
     """The answers of `command` as they come; the program ends with the generator.
 
     Raises NoKit when the kit does not run here, NoSpace, or ToolFailed; `what` names the work in its sentence.
     """
-    request = {"kit": str(kit.path), "kernel": kernel(kit), "command": command, **values}
+    return _ask(what, {"kit": str(kit.path), "kernel": kernels(kit)[0], "command": command, **values})
+
+
+def ask_alike(kit: Kit, command: str, what: str, **values: Any) -> Answers:
+    """The same of the kernel that every machine runs, so that they all get the same answers."""
+    return _ask(what, {"kit": str(kit.path), "kernel": kernels(kit)[-1], "command": command, **values})
+
+
+def _ask(what: str, request: Mapping[str, Any]) -> Answers:
     words = [sys.executable, "-P", "-m", "mkllm.builder.quant.worker", json.dumps(request, default=str)]
     told: dict[str, Any] = {}
     with process.background(words) as child:
@@ -36,14 +47,14 @@ def ask(kit: Kit, command: str, what: str, **values: Any) -> Generator[dict[str,
         raise _failure(what, told, child.returncode, errors)
 
 
-def kernel(kit: Kit) -> str:
-    """The best CPU variant of the kit for this machine. Raises NoKit when the kit is of another system."""
+def kernels(kit: Kit) -> list[str]:
+    """The CPU variants of the kit that run on this machine, the best first. Raises NoKit when there are none."""
     if not kit.runs_here:
         raise NoKit(f"the kit {kit.id} is for {kit.target}, and models are quantized here: run `mkllm kit build` too")
     here = kit.kernels_here()
     if not here:
         raise NoKit(f"the kit {kit.id} has no kernel that runs on this machine: run `mkllm kit build` here")
-    return here[0].removeprefix(PREFIX)
+    return [name.removeprefix(PREFIX) for name in here]
 
 
 def _failure(what: str, told: dict[str, Any], status: int, errors: str) -> Exception:

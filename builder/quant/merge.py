@@ -2,7 +2,7 @@
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,56 +22,62 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class Product:
-    """What is added to a tensor: `left` has `rank` numbers for each of its columns, `right` for each of its rows."""
+    """What is added to a tensor, times `scale`: `left` has `rank` numbers for each of its columns, `right` for each of
+    its rows."""
 
     rank: int
     left: "ctypes.Array[Any]"
     right: "ctypes.Array[Any]"
+    scale: float
 
 
 def merge(request: Mapping[str, Any], native: Path, tell: Callable[..., None]) -> None:
     """Change the file `target` by the adapters in `adapters`, as strong as `scale` says; tells of each stretch."""
     target = read_gguf(Path(request["target"]))
     tensors = {tensor.name: tensor for tensor in target.tensors}
-    descriptor = os.open(target.path, os.O_RDWR)
     threads = min(THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            for adapter in map(read_gguf, map(Path, request["adapters"])):
-                alpha = _alpha(adapter)
-                for name, product in _products(adapter, Ggml(native)):
-                    scale = request["scale"] * (alpha / product.rank if alpha else 1.0)
-                    work = _Work(native, descriptor, target, tensors[name], product, scale)
-                    for count in pool.map(work.stretch, work.starts()):
-                        tell(bytes=count)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _alpha(adapter: Gguf) -> float:
-    """To be divided by the rank; 0: there is none, and the product is taken as it is."""
-    found = adapter.keys.get("adapter.lora.alpha")
-    return float(found.value) if found and isinstance(found.value, int | float) else 0.0
-
-
-def _products(adapter: Gguf, ggml: Ggml) -> Iterator[tuple[bytes, Product]]:
-    """One tensor's after the other."""
-    parts = {tensor.name: tensor for tensor in adapter.tensors}
     with ExitStack() as stack:
-        descriptor = os.open(adapter.path, os.O_RDONLY)
-        stack.callback(os.close, descriptor)
-        for name, first in sorted(parts.items()):
-            if not name.endswith(FIRST):
-                continue
-            stem = name.removesuffix(FIRST)
-            second = parts[stem + SECOND]
-            a, b = (_floats(ggml, descriptor, adapter, tensor) for tensor in (first, second))
-            rank = second.shape[0]
-            if stem.endswith(EMBEDDING):
-                yield stem, Product(rank, b, a)
-            else:
-                yield stem, Product(rank, ggml.transposed(ctypes.addressof(a), first.shape[0], rank), b)
+        descriptor = _opened(stack, target.path, os.O_RDWR)
+        found = [_Adapter(stack, read_gguf(Path(path))) for path in request["adapters"]]
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        ggml = Ggml(native)
+        for name in sorted({name for adapter in found for name in adapter.names}):
+            products = [one.product(name, request["scale"], ggml) for one in found if name in one.names]
+            work = _Work(native, descriptor, target, tensors[name], products)
+            for count in pool.map(work.stretch, work.starts()):
+                tell(bytes=count)
+        os.fsync(descriptor)
+
+
+def _opened(stack: ExitStack, path: Path, flags: int) -> int:
+    descriptor = os.open(path, flags)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+class _Adapter:
+    """What an adapter adds, tensor by tensor."""
+
+    def __init__(self, stack: ExitStack, gguf: Gguf) -> None:
+        self._gguf = gguf
+        self._descriptor = _opened(stack, gguf.path, os.O_RDONLY)
+        self._parts = {tensor.name: tensor for tensor in gguf.tensors}
+        self.names = {name.removesuffix(FIRST) for name in self._parts if name.endswith(FIRST)}
+
+    def product(self, name: bytes, scale: float, ggml: Ggml) -> Product:
+        """What is added to the tensor of that name, as strong as `scale` and the adapter's alpha say."""
+        first, second = self._parts[name + FIRST], self._parts[name + SECOND]
+        a, b = (_floats(ggml, self._descriptor, self._gguf, tensor) for tensor in (first, second))
+        rank, alpha = second.shape[0], self._alpha()
+        scale *= alpha / rank if alpha else 1.0
+        if name.endswith(EMBEDDING):
+            return Product(rank, b, a, scale)
+        return Product(rank, ggml.transposed(ctypes.addressof(a), first.shape[0], rank), b, scale)
+
+    def _alpha(self) -> float:
+        """To be divided by the rank; 0: there is none, and the product is taken as it is."""
+        found = self._gguf.keys.get("adapter.lora.alpha")
+        return float(found.value) if found and isinstance(found.value, int | float) else 0.0
 
 
 def _floats(ggml: Ggml, descriptor: int, gguf: Gguf, tensor: Tensor) -> "ctypes.Array[Any]":
@@ -95,18 +101,17 @@ class _Work:
     _own = local()
 
     def __init__(
-        self, native: Path, descriptor: int, target: Gguf, tensor: Tensor, product: Product, scale: float
+        self, native: Path, descriptor: int, target: Gguf, tensor: Tensor, products: Sequence[Product]
     ) -> None:
         self._native = native
         self._descriptor = descriptor
         self._begin = target.data + tensor.offset
         self._tensor = tensor
-        self._product = product
+        self._products = products
         self._width = tensor.shape[0]
         self._rows = tensor.elements // self._width
         self._row_size = tensor.size // self._rows
         self._count = max(1, STRETCH // self._width)
-        self._scale = scale
 
     def starts(self) -> range:
         """The first rows of all stretches."""
@@ -115,12 +120,13 @@ class _Work:
     def stretch(self, start: int) -> int:
         """Change the rows from `start` on; the bytes that were read and written."""
         ggml = self._backend()
-        rows, rank = min(self._count, self._rows - start), self._product.rank
+        rows = min(self._count, self._rows - start)
         place, size = self._begin + start * self._row_size, rows * self._row_size
         numbers = ggml.floats(self._tensor.number, _read(self._descriptor, place, size), rows * self._width)
-        right = ctypes.addressof(self._product.right) + 4 * rank * start
-        left = ctypes.addressof(self._product.left)
-        ggml.add_product(ctypes.addressof(numbers), left, right, (self._width, rows, rank), self._scale)
+        for product in self._products:  # rounded once for all
+            right = ctypes.addressof(product.right) + 4 * product.rank * start
+            left, shape = ctypes.addressof(product.left), (self._width, rows, product.rank)
+            ggml.add_product(ctypes.addressof(numbers), left, right, shape, product.scale)
         data = memoryview(ggml.quantized(self._tensor.number, numbers, rows, self._width, size))
         while data:
             written = os.pwrite(self._descriptor, data, place)

@@ -13,6 +13,8 @@ MEMBER = "mkllm/manifest.json"
 WEIGHTS, PREPACKED = "model.gguf", "model.pack"
 ADAPTERS = "adapters/"  # LoRA adapters, which every launch applies
 PROJECTOR = "mmproj.gguf"
+# Of fields that format 1 did not have from the beginning: left out where they are None, so that older runtimes read on.
+LATER = {"later": True}
 HEADER = "model.header"  # what of model.gguf comes before its tensors' data, where that is in several files
 
 T = TypeVar("T")
@@ -72,7 +74,7 @@ class Model:
     title: str | None
     memory: Memory
     token_weights: int = 0
-    pooling: str | None = None
+    pooling: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ class Manifest:
     options: dict[str, Choice] = field(default_factory=dict)
     prepacked: Prepacked | None = None
     beside: tuple[Beside, ...] = ()
-    projector: Projector | None = None
+    projector: Projector | None = field(default=None, metadata=LATER)
     format: int = FORMAT
 
     @property
@@ -257,7 +259,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the same manifest gives the same bytes."""
-        text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(_encoded(self), indent=2, sort_keys=True, ensure_ascii=False)
         return text.encode() + b"\n"
 
     @classmethod
@@ -272,6 +274,16 @@ class Manifest:
                 f"the artifact has format {raw['format']}, this program reads up to {FORMAT}: use a newer mkllm"
             )
         return cast(Manifest, decode(cls, raw, "manifest"))
+
+
+def _encoded(value: Any) -> Any:
+    """As JSON has it, without what came later and says nothing."""
+    if dataclasses.is_dataclass(value):
+        found = [(one, getattr(value, one.name)) for one in dataclasses.fields(value)]
+        return {one.name: _encoded(item) for one, item in found if item is not None or one.metadata != LATER}
+    if isinstance(value, dict):
+        return {key: _encoded(item) for key, item in value.items()}
+    return [_encoded(item) for item in value] if isinstance(value, tuple) else value
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:
@@ -308,7 +320,8 @@ def _decode_object(kind: type[T], value: Any, where: str) -> T:
     _expect(isinstance(value, dict), value, "an object", where)
     hints = get_type_hints(kind)
     unknown = sorted(set(value) - set(hints))
-    missing = sorted(set(hints) - set(value))
+    later = {one.name for one in dataclasses.fields(cast(Any, kind)) if one.metadata == LATER}
+    missing = sorted(set(hints) - set(value) - later)
     if unknown:
         raise NotAnArtifact(f"{where} has an unknown key {unknown[0]!r:.60}: use a newer mkllm, or the file is damaged")
     if missing:

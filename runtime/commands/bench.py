@@ -104,7 +104,7 @@ def _layouts(found: Survey) -> tuple[tuple[bool, ...], tuple[str, ...]]:
     """Whether weights are repacked, in each way that they can be measured here; and notes."""
     if found.settled.prepacked:
         return (True,), ()
-    needed = memory_repacked(found.artifact, found.fit)
+    needed = memory_repacked(found.artifact, found.fit, found.options)
     if 0 < found.facts.memory_available < needed:
         return (False,), (f"Repacked weights are left out: they need {size(needed)} of free memory.",)
     return (False, True), ()

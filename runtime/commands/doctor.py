@@ -70,7 +70,7 @@ def _advice(path: str, found: Survey, failure: TooLittleMemory | None, known: Kn
             kernels=tuple(backend.name for backend in manifest.backends),
             runs=tuple(choice.name for choice in found.ranking.choices),
             weights=found.weights.length,
-            memory_repacked=memory_repacked(found.artifact, found.fit),
+            memory_repacked=memory_repacked(found.artifact, found.fit, found.options),
             trained=manifest.model.context,
             context_bytes=2 * (memory.cache_keys + memory.cache_values) * manifest.model.context,
             fit=None if failure else found.fit,

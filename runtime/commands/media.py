@@ -8,7 +8,7 @@ from typing import Any
 
 from mkllm.runtime.commands.prompt import WrongPrompt
 
-LARGEST = 256 << 20  # bytes of a file
+LARGEST = 72 << 20  # bytes of all files; the engine takes requests of 100 MiB, and base64 is a third longer
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,11 @@ class Media:
         """What the user's message holds. Raises WrongPrompt for a file that cannot be read."""
         if not self.images and not self.sounds:
             return text
+        if (total := sum(_size(path) for path in (*self.images, *self.sounds))) > LARGEST:
+            raise WrongPrompt(
+                f"the files to show have {total / 1e6:.0f} MB together, at most {LARGEST / 1e6:.0f} MB can be shown: "
+                "give fewer or smaller ones"
+            )
         parts = [_image(path) for path in self.images] + [_sound(path) for path in self.sounds]
         return [*parts, {"type": "text", "text": text}]
 
@@ -38,14 +43,23 @@ def _sound(path: Path) -> dict[str, Any]:
 def _encoded(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
+            data = file.read(LARGEST)
     except OSError as error:
-        raise WrongPrompt(f"the file {str(path)!r} cannot be read ({error.strerror}): check its name") from None
-    if len(data) > LARGEST:
-        raise WrongPrompt(f"the file {str(path)!r} has more than {LARGEST >> 20} MiB: give a smaller one")
+        raise _unreadable(path, error) from None
     if not data:
         raise WrongPrompt(f"the file {str(path)!r} is empty: give another one")
     return base64.b64encode(data).decode()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> WrongPrompt:
+    return WrongPrompt(f"the file {str(path)!r} cannot be read ({error.strerror}): check its name")
 
 
 def expect_taken(images: Sequence[Path], sounds: Sequence[Path], vision: bool, audio: bool) -> None:

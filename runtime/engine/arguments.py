@@ -126,7 +126,7 @@ def asked(manifest: Manifest, options: EngineOptions) -> Asked:
         slots=_slots(told),
         beside=sum(_size(file) for pair in pairwise(words) for file in _named_files(option_name(pair[0]), pair[1]))
         + sum(member.size for member in manifest.adapters)
-        + (manifest.projector.memory if manifest.projector and is_projecting(manifest, options) else 0),
+        + projector_memory(manifest, options),
         whole=bool(names & WHOLE),
         fused=told.get("--flash-attn", "").lower() not in OFF,
         unwindowed="--swa-full" in names,
@@ -165,6 +165,11 @@ def is_projecting(manifest: Manifest, options: EngineOptions) -> bool:
     return manifest.projector is not None and not _names_said(manifest, options) & {*PROJECTORS, *NO_PROJECTORS}
 
 
+def projector_memory(manifest: Manifest, options: EngineOptions) -> int:
+    """Bytes that the file's own projector takes where it is loaded."""
+    return manifest.projector.memory if manifest.projector and is_projecting(manifest, options) else 0
+
+
 def has_projector_beside(manifest: Manifest, options: EngineOptions) -> bool:
     """Whether maker or user name another file as the projector."""
     return bool(_names_said(manifest, options) & set(PROJECTORS))
@@ -175,8 +180,8 @@ def projector_bytes(manifest: Manifest, options: EngineOptions) -> int:
     words = _given(manifest, options)
     if "--no-mmproj-offload" in map(option_name, words):
         return 0
-    if manifest.projector and is_projecting(manifest, options):
-        return manifest.projector.memory
+    if own := projector_memory(manifest, options):
+        return own
     files = [value for name, value in pairwise(words) if option_name(name) in PROJECTORS]
     return _size(files[-1]) if files else 0
 

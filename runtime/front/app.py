@@ -70,7 +70,9 @@ class App:
                 notes = () if self._guard.wrong_key(request.headers) else launch.front.notes
                 return answers.answer(*health(launch.model_id, launch.context, notes, self._engine.now))
             if self._purpose and path in PAGE:
-                return notice(self._launch.model_id, self._purpose, f"http://{request.headers.get('Host', '')}")
+                scheme = "https" if request.headers.get("X-Forwarded-Proto", "").lower() == "https" else "http"
+                url = f"{scheme}://{request.headers.get('Host', '')}"
+                return notice(self._launch.model_id, self._purpose, url, bool(self._launch.front.api_keys))
             if self._page.has(path):
                 return self._page.answer(path, request.headers)
         refusal = self._guard.wrong_key(request.headers)

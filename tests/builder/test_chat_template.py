@@ -18,8 +18,8 @@ def source(small_gguf: Path) -> Source:
     return resolve(str(small_gguf), Output(True))
 
 
-def without(source: Source, repository: str | None = None, title: str = "x", architecture: str = "llama") -> Source:
-    model = replace(source.model, chat_template=None, title=title, architecture=architecture)
+def without(source: Source, repository: str | None = None, title: str = "x", pooling: str | None = None) -> Source:
+    model = replace(source.model, chat_template=None, title=title, pooling=pooling)
     return replace(source, model=model, origin=replace(source.origin, repository=repository))
 
 
@@ -86,5 +86,5 @@ def test_what_will_be_used_is_said(source: Source, title: str, hint: str, capsys
 
 
 def test_no_chat_is_expected_of_encoders(source: Source, capsys: pytest.CaptureFixture[str]) -> None:
-    assert chosen(None, None, without(source, architecture="nomic-bert"), Output()) is None
+    assert chosen(None, None, without(source, pooling="mean"), Output()) is None
     assert capsys.readouterr().err == ""

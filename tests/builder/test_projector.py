@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from mkllm.builder import projector
 from mkllm.builder.build import Request, build
-from mkllm.builder.errors import ModelNotFound, UnusableModel, UnusableProjector
+from mkllm.builder.errors import ModelNotFound, UnusableProjector
 from mkllm.builder.model.gguf import read_gguf
 from mkllm.builder.progress import Output
 from mkllm.builder.projector import NONE, _why, width
@@ -86,9 +87,17 @@ def test_what_lies_beside_the_model_is_taken(
 
 
 def test_one_that_does_not_fit(
-    tmp_path: Path, kit_cache: Path, model: Path, write: Write, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    kit_cache: Path,
+    model: Path,
+    write: Write,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = write("other.gguf", WIDE * 2)
+    made(tmp_path / "unasked", model, other)  # no header says it for sure
+    told = {"width": WIDE * 2, "bytes": 1, "vision": True, "audio": False}
+    monkeypatch.setattr(projector, "_asked", lambda kit, found: told)
     with pytest.raises(UnusableProjector, match=f"makes {WIDE * 2} numbers of each .* 'small' takes {WIDE}") as raised:
         made(tmp_path / "out", model, other)
     assert raised.value.exit_code == 56 and not (tmp_path / "out").exists()
@@ -106,7 +115,7 @@ def test_what_is_none(tmp_path: Path, kit_cache: Path, model: Path, write: Write
         made(tmp_path / "out", model, tmp_path / "nothing.gguf")
     short = write("short.gguf", WIDE)
     short.write_bytes(short.read_bytes()[:-100])
-    with pytest.raises(UnusableModel, match="damaged or truncated"):
+    with pytest.raises(UnusableProjector, match="damaged or truncated .* --mmproj none leaves it out"):
         made(tmp_path / "out", model, short)
 
 

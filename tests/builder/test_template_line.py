@@ -26,6 +26,9 @@ def is_refused(template: str) -> bool:
         ("{% macro f(x) %}\n{% set a %}b{% endset %}{% set c = 1 %}\n{{ x }}{% endmacro %}\n{{ f( }}", 4),
         ("{%- if x -%}\n{{ y }}\n{%- else -%}\n{{ z }}\n{%- endif -%}\n{# open", 6),
         ("{% if x %}{{ y }}{% elif z %}\n{% break }}\n{% endif %}", 2),
+        ("{# {% if x %} #}\n{{ a }}\n{{ y ) }}", 3),
+        ("{{ '{% if x %}' }}\n{{ a }}\n{{ y ) }}", 3),
+        ("{% raw %}{% if x %}{% endraw %}\n{{ a }}\n{{ y ) }}", 3),
         ("no tag", None),
     ],
 )

@@ -117,3 +117,17 @@ def test_a_kill_leaves_no_half_of_a_kit(own_cache: Path) -> None:
     assert [found.id for found in kits] == [new.id] and not damaged
     assert remove([new.path]) > 0  # and takes with it what the killed one left
     assert left(own_cache, "kits") == set()
+
+
+def test_an_empty_name_is_none() -> None:
+    made("one")
+    with pytest.raises(NoKit, match="an empty name is no kit's"):
+        named([""])
+
+
+def test_a_damaged_one_in_use_goes_with_the_old(own_cache: Path) -> None:
+    kit = made("one")
+    (kit.path / "kit.json").write_text("{")
+    assert kit.path in replaced()
+    remove(replaced())
+    assert left(own_cache, "kits") == set()

@@ -67,6 +67,13 @@ def test_the_catalogue_names_formats_that_there_are() -> None:
         ("Meta Llama 3.1 8B Instruct", "llama3"),
         ("Falcon3-1B", "falcon3"),
         ("deepseek-coder-6.7b", "deepseek-coder"),
+        ("Phi-3.5-mini-instruct", "phi3"),
+        ("CodeLlama-7b", None),
+        ("llama-30b", None),
+        ("Llama-33B", None),
+        ("OpenLLaMA-3B", None),
+        ("open_llama_3b_v2", None),
+        ("LLaMA-2.7B", None),
         ("gpt2", None),
     ],
 )

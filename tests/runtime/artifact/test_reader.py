@@ -17,7 +17,7 @@ from mkllm.builder.model.reference import resolve
 from mkllm.builder.placing import Limits
 from mkllm.builder.progress import Output
 from mkllm.runtime.artifact import layout
-from mkllm.runtime.artifact.manifest import MEMBER, WEIGHTS, Defaults
+from mkllm.runtime.artifact.manifest import MEMBER, WEIGHTS, Defaults, Projector
 from mkllm.runtime.artifact.reader import is_safe, open_artifact
 from mkllm.runtime.errors import Different, NoSuchMember, NotAnArtifact, PermissionFailure, WeightsUnusable
 
@@ -140,6 +140,19 @@ def test_a_manifest_that_contradicts_the_file(
     raw[key] = value
     with pytest.raises(NotAnArtifact, match=why):
         open_artifact(rewritten(small_artifact, tmp_path / "changed", json.dumps(raw).encode()))
+
+
+def test_what_came_later_is_left_out_where_there_is_none(small_artifact: Path, tmp_path: Path) -> None:
+    with open_artifact(small_artifact) as artifact:
+        raw, manifest = json.loads(artifact.read(MEMBER)), artifact.manifest
+    assert "projector" not in raw and "pooling" not in raw["model"] and manifest.projector is None
+    other = dataclasses.replace(
+        manifest,
+        model=dataclasses.replace(manifest.model, pooling="mean"),
+        projector=Projector(None, True, False, 1),
+    )
+    with open_artifact(rewritten(small_artifact, tmp_path / "more", other.to_bytes())) as artifact:
+        assert artifact.manifest == other
 
 
 @pytest.mark.parametrize(
