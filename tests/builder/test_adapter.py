@@ -81,6 +81,10 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
     with pytest.raises(UnusableAdapter, match="is an adapter of the kind 'IA3': name one of LORA"):
         adapters([folder], str(tmp_path), "llama", QUIET)
+    for name, value in {"use_rslora": True, "alpha_pattern": {"q_proj": 8}, "use_dora": True}.items():
+        (folder / "adapter_config.json").write_text(json.dumps({name: value}))
+        with pytest.raises(UnusableAdapter, match=f"was trained with {name}, which llama.cpp's converter passes over"):
+            adapters([folder], str(tmp_path), "llama", QUIET)
     (folder / "adapter_config.json").write_text("{")
     with pytest.raises(DamagedCheckpoint, match="it is not JSON"):
         adapters([folder], str(tmp_path), "llama", QUIET)

@@ -1,5 +1,6 @@
 """Projectors: checked against their model, members of the file, told by its recipe; found by themselves or left out."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 
 from mkllm.builder import projector
 from mkllm.builder.build import Request, build
-from mkllm.builder.errors import ModelNotFound, UnusableProjector
+from mkllm.builder.cached import cached_artifact
+from mkllm.builder.errors import ModelNotFound, TooLarge, UnusableProjector
 from mkllm.builder.model.gguf import read_gguf
+from mkllm.builder.placing import MARGIN, Limits
 from mkllm.builder.progress import Output
 from mkllm.builder.projector import NONE, _why, width
 from mkllm.runtime.artifact.manifest import PROJECTOR, Defaults, Manifest
@@ -134,3 +137,35 @@ def test_deep_layers_count(gguf_bytes: Any, tmp_path: Path) -> None:
     keys = {"general.architecture": "qwen3vl", "qwen3vl.embedding_length": 64, "qwen3vl.n_deepstack_layers": 3}
     (tmp_path / "deep.gguf").write_bytes(gguf_bytes(keys, TENSORS))
     assert width(read_gguf(tmp_path / "deep.gguf")) == 256
+
+
+def test_a_file_beside_the_model_that_is_none_stops_no_build(
+    tmp_path: Path, kit_cache: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.with_name("mmproj-F16.gguf").write_text("version https://git-lfs.github.com/spec/v1\n")
+    build(Request(str(model), tmp_path / "out", None, None, Defaults(), False), Output())
+    said = capsys.readouterr().err
+    assert "warning: without pictures and sound: " in said and "--mmproj none leaves it out" in said
+    with open_artifact(tmp_path / "out") as artifact:
+        assert artifact.manifest.projector is None
+
+
+def test_it_counts_where_one_file_is_to_hold_all(tmp_path: Path, kit_cache: Path, model: Path, gguf_bytes: Any) -> None:
+    made(tmp_path / "plain", model, NONE)
+    limits = Limits(file=(tmp_path / "plain").stat().st_size + MARGIN)
+    eyes = tmp_path / "eyes.gguf"
+    told = {"general.architecture": "clip", "clip.has_vision_encoder": True}
+    eyes.write_bytes(gguf_bytes(told, {"mm.input_projection.weight": ((64, 1024), 0)}))
+    for wanted, fits in ((NONE, True), (eyes, False)):
+        request = Request(
+            str(model), tmp_path / "out", None, None, Defaults(), True, limits=limits, fit_one_file=True,
+            projector=wanted,
+        )  # fmt: skip
+        with contextlib.nullcontext() if fits else pytest.raises(TooLarge, match="fit into one file"):
+            build(request, QUIET)
+
+
+def test_what_run_makes_has_it_too(kit_cache: Path, model: Path, write: Write) -> None:
+    write("models/mmproj-small-F16.gguf", WIDE)
+    with open_artifact(cached_artifact(str(model), QUIET)) as artifact:
+        assert artifact.manifest.projector and artifact.manifest.projector.file == "mmproj-small-F16.gguf"

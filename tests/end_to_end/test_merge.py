@@ -135,6 +135,36 @@ def test_an_adapter_without_alpha_is_taken_as_it_is(run: Mkllm, serve: Any, fold
         assert divergence(at_launch, found) < 1e-5 < 1e-4 < divergence(at_launch, without)
 
 
+def test_several_adapters_are_rounded_once(run: Mkllm, serve: Any, folder: Path, tmp_path: Path) -> None:
+    (gguf,) = adapters([folder / "adapter"], str(folder / "base"), "llama", QUIET).values()
+    (tmp_path / "other.gguf").write_bytes(gguf.read_bytes())
+    both = ("--lora", gguf, "--lora", tmp_path / "other.gguf")
+    applied = predictions(serve, built(run, tmp_path / "applied", folder / "base", *both))
+    merged = predictions(serve, built(run, tmp_path / "merged", folder / "base", *both, "--merge-lora"))
+    for at_launch, found in zip(as_lists(applied), merged, strict=True):
+        assert divergence(at_launch, found) < 1e-5
+    built(run, tmp_path / "q4", folder / "base", "--quant", "Q4_0")
+    assert run("extract", tmp_path / "q4", "-o", tmp_path / "q4.gguf").returncode == 0
+    half = ("--merge-lora", "--lora-scale", "0.5")
+    built(run, tmp_path / "halves", tmp_path / "q4.gguf", *both, *half)
+    built(run, tmp_path / "whole", tmp_path / "q4.gguf", "--lora", gguf, "--merge-lora")
+    weights = []
+    for name in ("halves", "whole"):
+        with open_artifact(tmp_path / name) as artifact:
+            weights.append(artifact.weights.sha256)
+    assert weights[0] == weights[1]  # as strong together, so that the same is rounded
+
+
+def test_the_model_itself_is_not_overwritten(run: Mkllm, folder: Path, tmp_path: Path) -> None:
+    built(run, tmp_path / "some", folder / "base")
+    assert run("extract", tmp_path / "some", "-o", tmp_path / "some.gguf").returncode == 0
+    before = (tmp_path / "some.gguf").read_bytes()
+    (gguf,) = adapters([folder / "adapter"], str(folder / "base"), "llama", QUIET).values()
+    done = run("build", tmp_path / "some.gguf", "--lora", gguf, "--merge-lora", "--force", "-o", tmp_path / "some.gguf")
+    assert done.returncode != 0 and "is the model itself" in done.stderr
+    assert (tmp_path / "some.gguf").read_bytes() == before
+
+
 def test_merged_then_quantized(run: Mkllm, folder: Path, tmp_path: Path) -> None:
     built(run, tmp_path / "out", folder / "base", "--lora", folder / "adapter", "--merge-lora", "--quant", "Q8_0")
     with open_artifact(tmp_path / "out") as artifact:

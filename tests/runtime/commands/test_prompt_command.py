@@ -193,3 +193,11 @@ def test_kill_9_leaves_no_engine(fake_artifact, misbehaviour, tmp_path, monkeypa
         assert time.monotonic() < end
         time.sleep(0.02)
     assert "lifeline" in journal.read_text()
+
+
+def test_more_than_the_engine_takes_is_not_shown(tmp_path):
+    for name in ("one.wav", "two.wav"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(40 << 20)
+    with pytest.raises(WrongPrompt, match="have 84 MB together, at most 75 MB can be shown: give fewer or smaller"):
+        Media((), (tmp_path / "one.wav", tmp_path / "two.wav")).content("what is this?")
