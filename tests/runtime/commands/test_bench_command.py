@@ -21,6 +21,7 @@ from mkllm.runtime.commands.bench import buffer_of, runners_of
 from mkllm.runtime.commands.bench_table import lines
 from mkllm.runtime.commands.chart import _ticks, chart
 from mkllm.runtime.commands.speeds import COLUMNS, Speeds, as_csv, spread
+from mkllm.runtime.engine.arguments import EngineOptions
 from mkllm.runtime.engine.race import Course, Result, Runner
 from mkllm.runtime.hardware.probe import Facts
 from mkllm.runtime.hardware.rank import Choice
@@ -124,7 +125,8 @@ def survey(available, needed=4 * GIB, prepacked=False):
     return SimpleNamespace(
         ranking=SimpleNamespace(choices=choices),
         facts=replace(FACTS, memory_available=available),
-        artifact=SimpleNamespace(weights=member),
+        artifact=SimpleNamespace(weights=member, manifest=SimpleNamespace(projector=None)),
+        options=EngineOptions(),
         settled=SimpleNamespace(prepacked=prepacked),
         fit=SimpleNamespace(caches=0, buffers=0),
     )
