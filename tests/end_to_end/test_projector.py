@@ -218,7 +218,7 @@ def test_what_does_not_fit(run: Mkllm, folder: Path, artifact: Path, tmp_path: P
     whole = (tmp_path / "wrong.gguf").read_bytes()
     (tmp_path / "short.gguf").write_bytes(whole[:-1000])
     done = run("build", folder, "--mmproj", tmp_path / "short.gguf", "-o", tmp_path / "out")
-    assert done.returncode == 11 and "damaged or truncated" in done.stderr
+    assert done.returncode == 56 and "damaged or truncated" in done.stderr
     (tmp_path / "odd.gguf").write_bytes(whole.replace(b"gemma3", b"gemmaX"))
     done = run("build", folder, "--mmproj", tmp_path / "odd.gguf", "-o", tmp_path / "out")
     assert done.returncode == 56 and "the engine cannot use" in done.stderr and "unknown projector type" in done.stderr
