@@ -178,26 +178,22 @@ def _resolve(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Sou
 def _found(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Source, Request]:
     """The model, quantized, or of several quantizations the one that fits into one file, if that is asked for; and the
     request with what was reckoned with for that."""
-    seeks = request.projector is None
+    here = next((kit for kit in kits if kit.runs_here), kits[0])
     if request.quantizing:
-        here = next((kit for kit in kits if kit.runs_here), kits[0])
-        source = _seen(request, kits, resolve(request.model, output, None, request.revision, seeks), output)
-        if request.path:
-            check_source(request.path, source.weights)  # later it is the quantized ones that are looked at
+        source = _sought(request, here, output)
         made, defaults = choice.apply(here, source, request.quantizing, request.defaults, output)
         options = _of_quantized(request.options, None if made is source else made.model.quantization)
         return made, replace(request, defaults=defaults, options=options)
     if not request.fit_one_file:
-        source = resolve(request.model, output, None, request.revision, seeks)
-        return _seen(request, kits, source, output), request
+        return _sought(request, here, output), request
     room, kit = _room(request, kits)
     if room is None:
         raise click.BadParameter(
             f"nothing limits a file for {kit.target}: leave it out, or give --max-file-size",
             param_hint="--fit-one-file",
         )
-    source = _seen(request, kits, resolve(request.model, output, room, request.revision, seeks), output)
-    members = {**source.licences, **({PROJECTOR: source.projector.path} if source.projector else {})}
+    source = _sought(request, here, output, room)
+    members = _members(request, source, output)
     room, kit = _room(request, [kit.with_members(members) for kit in kits])
     if room is not None and source.weights.size > room:
         raise TooLarge(
@@ -208,17 +204,28 @@ def _found(request: Request, kits: Sequence[Kit], output: Output) -> tuple[Sourc
     return source, request
 
 
-def _seen(request: Request, kits: Sequence[Kit], source: Source, output: Output) -> Source:
-    """The model with its projector, looked at, and with what is merged into it."""
-    wanted = None if request.projector == NONE else request.projector
-    looking = examiner(next((kit for kit in kits if kit.runs_here), kits[0]))
+def _sought(request: Request, kit: Kit, output: Output, room: int | None = None) -> Source:
+    """The model with its projector, looked at, and with what is merged into it; of several quantizations the largest
+    of at most `room` bytes. `kit` runs here, if one of the request's does."""
+    source = resolve(request.model, output, room, request.revision, request.projector is None)
+    if request.path:
+        check_source(request.path, source.weights)  # later it is merged or quantized ones that are looked at
+    wanted, looking = None if request.projector == NONE else request.projector, examiner(kit)
     source = with_projector(source, Path(wanted) if wanted else None, looking, output)
     if request.merging is None:
         return source
-    if request.path:
-        check_source(request.path, source.weights)  # later it is the merged ones that are looked at
     found = adapters(request.adapters, request.model, source.model.architecture, output)
     return with_merged(source, [*found.values()], request.merging, kit_here(looking), output)
+
+
+def _members(request: Request, source: Source, output: Output) -> dict[str, Path]:
+    """What comes with the model as members of its own."""
+    members = dict(source.licences)
+    if request.merging is None:
+        members |= adapters(request.adapters, request.model, source.model.architecture, output)
+    if source.projector:
+        members[PROJECTOR] = source.projector.path
+    return members
 
 
 def _of_quantized(options: Mapping[str, Choice], kind: str | None) -> Mapping[str, Choice]:
@@ -251,11 +258,7 @@ def make_all(
     packing: Prepacking | None = None,
 ) -> tuple[Made, ...]:
     """The same for several kits; weights beside them are in files that begin with `base`."""
-    members = dict(source.licences)
-    if request.merging is None:
-        members |= adapters(request.adapters, request.model, source.model.architecture, output)
-    if source.projector:
-        members[PROJECTOR] = source.projector.path
+    members = _members(request, source, output)
     places = [(path, kit.with_members(members)) for path, kit in places]
     weights, limits = source.weights, request.limits
     grown = weights.size + (growth(weights, source.path) if packing else 0)

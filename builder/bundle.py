@@ -61,12 +61,8 @@ def bundle(model: str, system: str | None, folder: Path, output: Output) -> Bund
     except UnusableProjector as error:
         output.note(f"warning: without pictures and sound: {error}")
         source = resolve(model, output)
-    if source.origin.sha256:
-        promise.check({source.path: source.origin.sha256}, output)
-    promise.check(source.origin.promised, output)
+    promise.check(source.promised, output)
     projector = source.projector.path.stat().st_size if source.projector else 0
-    if source.projector and source.projector.sha256:
-        promise.check({source.projector.path: source.projector.sha256}, output)
     needed = source.weights.size + projector + sum(file.size for file in kit.files.values()) + MARGIN
     check_free(folder, needed, f"a bundle in {str(folder)!r}", "choose another disk with -o")
     try:
@@ -145,14 +141,13 @@ def _hub_copy(source: Source, cache: Path, output: Output) -> None:
     place = cache / f"models--{(origin.repository or '').replace('/', '--')}"
     snapshot = place / "snapshots" / (origin.revision or "")
     inner = Path(origin.file or "").parent
-    digests = {**origin.promised, **({source.path: origin.sha256} if origin.sha256 else {})}
+    digests = source.promised
     links = {
         path: snapshot / inner / path.name if path.suffix == ".gguf" else snapshot / (origin.file or "")
         for path in sorted(source.weights.files)
     }
     if (found := source.projector) and found.file:
         links[found.path] = snapshot / found.file
-        digests |= {found.path: found.sha256} if found.sha256 else {}
     for path, link in links.items():
         link.parent.mkdir(parents=True, exist_ok=True)
         digest = digests.get(path)

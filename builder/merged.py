@@ -3,30 +3,29 @@
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mkllm.builder import cache
+from mkllm.builder.convert.model import digest
 from mkllm.builder.errors import UnusableAdapter
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.model.facts import facts
 from mkllm.builder.model.gguf import Gguf, Tensor, read_gguf
 from mkllm.builder.model.reference import Source
 from mkllm.builder.model.split import merged, read_parts
-from mkllm.builder.model.weights import Span, Stamp, Weights
-from mkllm.builder.progress import Advance, Output
+from mkllm.builder.progress import Output
 from mkllm.builder.quant.child import ask, ask_alike, only
-from mkllm.builder.quant.digest import sha256_of
 from mkllm.builder.quant.merge import EMBEDDING, FIRST, SECOND
 from mkllm.builder.quant.quantize import KEY_DIGITS, origin_digest
 from mkllm.builder.quant.types import is_quantized
 from mkllm.builder.space import check_free
-from mkllm.runtime.artifact.copy import write_at
+from mkllm.builder.stream import Stream, Stretch
+from mkllm.runtime.artifact.copy import Copier
+from mkllm.runtime.artifact.digest import Digest
 from mkllm.runtime.artifact.draft import draft
 
-CHUNK = 16 << 20
 UNMERGED = b"_norm.weight"  # which the engine leaves out, too
 ACTIVATED = "adapter.alora.invocation_tokens"
 WHOLE = frozenset({"F32", "F16", "BF16"})
@@ -48,7 +47,7 @@ def with_merged(source: Source, adapters: Sequence[Path], scale: float, kit: Kit
         )
     place = cache.folder("merged") / f"{_key(source, adapters, scale, kit, output)}.gguf"
     with cache.locked(place.with_suffix(".lock")):
-        if not (place.exists() and place.stat().st_size == source.weights.size):
+        if not place.exists():
             what = f"{source.name!r} with what is merged into it in {str(place.parent)!r}"
             check_free(place.parent, source.weights.size, what, cache.ELSEWHERE)
             work = sum(tensor.size for found in changed for tensor in found)
@@ -116,10 +115,7 @@ def _expect_quantizable(tensors: Sequence[Tensor], kit: Kit) -> None:
 
 def _key(source: Source, adapters: Sequence[Path], scale: float, kit: Kit, output: Output) -> str:
     """Everything that decides the bytes."""
-    stamped = [(path, Stamp.of(path.stat())) for path in adapters]
-    used = [
-        sha256_of(Weights((Span(path, 0, one.size, one),)), f"reading {path.name}", output) for path, one in stamped
-    ]
+    used = [digest(path, output) for path in adapters]
     text = json.dumps([origin_digest(source, output), used, scale, kit.versions["llama_cpp"]])
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
@@ -129,31 +125,10 @@ def _write(
 ) -> None:
     what = f"adapters cannot be merged into {source.name!r}"
     with draft(place) as new, output.task(f"merging into {source.name}", source.weights.size + work) as step:
-        _copy(source.weights, new.descriptor, step)
+        with Digest() as hashed, Copier(new.descriptor, hashed, step) as copier:
+            Stream(source.weights, hashed, [[Stretch(copier, 0, source.weights.size, 0)]]).run()
         request = {"target": new.path, "adapters": [str(path.absolute()) for path in adapters], "scale": scale}
         with contextlib.closing(ask_alike(kit, "merge", what, **request)) as answers:
             for answer in answers:
                 step(answer["bytes"])
         new.commit(0o644, force=True)
-
-
-def _copy(weights: Weights, target: int, step: Advance) -> None:
-    to = 0
-    for segment in weights.segments:
-        if isinstance(segment, bytes):
-            write_at(target, segment, to)
-            to += len(segment)
-            continue
-        descriptor = segment.open()
-        try:
-            at, end = segment.offset, segment.offset + segment.size
-            while at < end:
-                piece = os.pread(descriptor, min(CHUNK, end - at), at)
-                if not piece:
-                    break  # which the stamp tells
-                write_at(target, piece, to)
-                at, to = at + len(piece), to + len(piece)
-                step(len(piece))
-            segment.check(descriptor)
-        finally:
-            os.close(descriptor)

@@ -40,7 +40,7 @@ def with_projector(source: Source, wanted: Path | None, kit: Kit, output: Output
     if not found:
         return source
     try:
-        promise.check({found.path: found.sha256} if found.sha256 else {}, output)
+        promise.check(found.promised, output)
         facts = _facts(found, source, kit)
     except UnusableProjector as failure:
         if not found.by_itself:

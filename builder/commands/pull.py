@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -34,12 +35,8 @@ def pull(model: str, as_json: bool) -> None:
         return
     source = read(place, output())
     found = projectors.beside(place, output())
-    if found and found.sha256:
-        promise.check({found.path: found.sha256}, output())
-    origin = source.origin
-    if origin.sha256:
-        promise.check({source.path: origin.sha256}, output())
-    promise.check(origin.promised, output())
+    source, origin = replace(source, projector=found), source.origin
+    promise.check(source.promised, output())
     files = sorted(str(path) for path in source.weights.files)
     if as_json:
         facts = {

@@ -37,6 +37,11 @@ class Companion:
     by_itself: bool = True
     facts: Projector | None = None
 
+    @property
+    def promised(self) -> dict[Path, str]:
+        """The hash that its file must have, if one is known."""
+        return {self.path: self.sha256} if self.sha256 else {}
+
 
 def beside(place: "Place", output: Output) -> Companion | None:
     """The one that accompanies a model that is not converted; None where there is none.

@@ -83,6 +83,12 @@ class Source:
     template: Path | None = None
     projector: Companion | None = None
 
+    @property
+    def promised(self) -> dict[Path, str]:
+        """The hashes that its files must have, those of its projector included."""
+        own = {self.path: self.origin.sha256} if self.origin.sha256 else {}
+        return {**own, **self.origin.promised, **(self.projector.promised if self.projector else {})}
+
 
 def resolve(
     text: str, output: Output, room: int | None = None, revision: str | None = None, projector: bool = False

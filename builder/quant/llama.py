@@ -78,7 +78,7 @@ def tokenize(library: ModuleType, vocabulary: Any, text: bytes) -> list[int]:
     return list(tokens[:count])
 
 
-def _processors() -> int:
+def processors() -> int:
     """Those that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
@@ -92,7 +92,7 @@ class Runner:
         self._library = library
         parameters = library.llama_context_default_params()
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = chunk
-        parameters.n_threads = parameters.n_threads_batch = _processors()
+        parameters.n_threads = parameters.n_threads_batch = processors()
         if callback:
             parameters.cb_eval = callback
         self.context = library.llama_init_from_model(model, parameters)

@@ -12,7 +12,8 @@ from typing import Any
 
 from mkllm.builder.model.gguf import Gguf, Tensor, read_gguf
 from mkllm.builder.quant.ggml import Ggml
-from mkllm.builder.quant.llama import Refused
+from mkllm.builder.quant.llama import Refused, processors
+from mkllm.runtime.artifact.copy import write_at
 
 FIRST, SECOND = b".lora_a", b".lora_b"
 EMBEDDING = b"token_embd.weight"
@@ -35,11 +36,10 @@ def merge(request: Mapping[str, Any], native: Path, tell: Callable[..., None]) -
     """Change the file `target` by the adapters in `adapters`, as strong as `scale` says; tells of each stretch."""
     target = read_gguf(Path(request["target"]))
     tensors = {tensor.name: tensor for tensor in target.tensors}
-    threads = min(THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     with ExitStack() as stack:
         descriptor = _opened(stack, target.path, os.O_RDWR)
         found = [_Adapter(stack, read_gguf(Path(path))) for path in request["adapters"]]
-        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        pool = stack.enter_context(ThreadPoolExecutor(min(THREADS, processors())))
         ggml = Ggml(native)
         for name in sorted({name for adapter in found for name in adapter.names}):
             products = [one.product(name, request["scale"], ggml) for one in found if name in one.names]
@@ -127,10 +127,7 @@ class _Work:
             right = ctypes.addressof(product.right) + 4 * product.rank * start
             left, shape = ctypes.addressof(product.left), (self._width, rows, product.rank)
             ggml.add_product(ctypes.addressof(numbers), left, right, shape, product.scale)
-        data = memoryview(ggml.quantized(self._tensor.number, numbers, rows, self._width, size))
-        while data:
-            written = os.pwrite(self._descriptor, data, place)
-            data, place = data[written:], place + written
+        write_at(self._descriptor, ggml.quantized(self._tensor.number, numbers, rows, self._width, size), place)
         return size
 
     def _backend(self) -> Ggml:
