@@ -13,11 +13,11 @@ def ask(url: str, path: str, **values: object) -> Any:
         return json.load(answer)
 
 
-def predicted(url: str, ids: Sequence[int], count: int, taken: int) -> dict[int, float]:
-    """Log-probabilities of the next token, by number; `taken` is the one that is taken: one of whole letters, since the
-    half of one is not told."""
+def predicted(url: str, prompt: object, count: int, taken: int) -> dict[int, float]:
+    """Log-probabilities of the token after a prompt (numbers of tokens, or text with pictures), by number; `taken` is
+    the one that is taken: one of whole letters, since the half of one is not told."""
     bias = [[taken, 1000.0]]
-    answer = ask(url, "/completion", prompt=ids, n_predict=1, n_probs=count, logit_bias=bias, cache_prompt=False)
+    answer = ask(url, "/completion", prompt=prompt, n_predict=1, n_probs=count, logit_bias=bias, cache_prompt=False)
     (first,) = answer["completion_probabilities"]
     return {entry["id"]: entry["logprob"] for entry in first["top_logprobs"]}
 

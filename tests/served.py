@@ -18,6 +18,18 @@ import psutil
 import pytest
 
 STOP_SECONDS = 15
+Mkllm = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def command_line(mkllm: Path, seconds: float) -> Mkllm:
+    """`run(*words)`: the installed command with these words, to its end, which comes within so many seconds."""
+
+    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [mkllm, *words], capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
+        )
+
+    return run
 
 
 def _is_engine(process: psutil.Process) -> bool:

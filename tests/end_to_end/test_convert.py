@@ -8,71 +8,27 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import checkpoints
 import pytest
+from converting import LONG, MERGED, REFERENCE, Mkllm, transformers
+from converting import converter as converter
+from converting import run as run
 from predictions import ask, divergence, predicted
 
 from mkllm.builder import cache
 from mkllm.builder.convert.converter import ALONE
-from mkllm.builder.convert.environment import Environment, environment
+from mkllm.builder.convert.environment import Environment
 from mkllm.builder.model.gguf import read_gguf
-from mkllm.builder.progress import Output
 
-LONG = 900  # seconds
 PROMPTS = ["a", "hello there", "the quick brown fox", "x y z"]
-Mkllm = Callable[..., subprocess.CompletedProcess[str]]
-# Log-probabilities of the token after those given, by transformers in 32 bits.
-REFERENCE = """
-import json, sys, torch, transformers
-model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
-with torch.no_grad():
-    scores = [model(torch.tensor([ids])).logits[0, -1] for ids in json.loads(sys.argv[2])]
-print(json.dumps([torch.log_softmax(one, -1).tolist() for one in scores]))
-"""
-# The same with an adapter merged into the weights: W + alpha / r * B A.
-MERGED = """
-import json, sys, torch, transformers
-from safetensors.torch import load_file
-folder, adapter = sys.argv[1], sys.argv[1] + "/../adapter"
-model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-settings, parts = json.load(open(adapter + "/adapter_config.json")), load_file(adapter + "/adapter_model.safetensors")
-weights = model.state_dict()
-for name in [name for name in parts if ".lora_A." in name]:
-    change = parts[name.replace(".lora_A.", ".lora_B.")] @ parts[name] * settings["lora_alpha"] / settings["r"]
-    weights[name.removeprefix("base_model.model.").replace(".lora_A.", ".")].add_(change)
-with torch.no_grad():
-    scores = [model(torch.tensor([ids])).logits[0, -1] for ids in json.loads(sys.argv[2])]
-print(json.dumps([torch.log_softmax(one, -1).tolist() for one in scores]))
-"""
 TOKENS = """
 import json, sys, transformers
 words = transformers.LlamaTokenizer.from_pretrained(sys.argv[1], legacy=True)
 print(json.dumps([words(prompt)["input_ids"] for prompt in json.loads(sys.argv[2])]))
 """
-
-
-@pytest.fixture(scope="module")
-def converter() -> Environment:
-    return environment(Output(True))
-
-
-@pytest.fixture(scope="module")
-def run(mkllm: Path) -> Mkllm:
-    def running(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([mkllm, *words], capture_output=True, text=True, timeout=LONG, stdin=subprocess.DEVNULL)
-
-    return running
-
-
-def transformers(converter: Environment, code: str, folder: Path, values: object) -> Any:
-    words = [converter.python, "-s", "-E", "-c", code, folder, json.dumps(values)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=LONG)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize(("kind", "files"), [("llama", 3), ("gemma", 1)])

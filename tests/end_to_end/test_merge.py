@@ -5,14 +5,13 @@
 
 import json
 import struct
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import checkpoints
 import pytest
-from converting import LONG, transformers
+from converting import MERGED, Mkllm, transformers
+from converting import run as run
 from predictions import divergence, predicted
 
 from mkllm.builder.adapter import adapters
@@ -22,34 +21,10 @@ from mkllm.builder.progress import Output
 from mkllm.runtime.artifact.reader import open_artifact
 
 QUIET = Output(True)
-# Log-probabilities of the token after those given, by transformers with an adapter merged: W + alpha / r * B A.
-MERGED = """
-import json, sys, torch, transformers
-from safetensors.torch import load_file
-folder, adapter = sys.argv[1], sys.argv[1] + "/../adapter"
-model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-settings, parts = json.load(open(adapter + "/adapter_config.json")), load_file(adapter + "/adapter_model.safetensors")
-weights = model.state_dict()
-for name in [name for name in parts if ".lora_A." in name]:
-    change = parts[name.replace(".lora_A.", ".lora_B.")] @ parts[name] * settings["lora_alpha"] / settings["r"]
-    weights[name.removeprefix("base_model.model.").replace(".lora_A.", ".")].add_(change)
-with torch.no_grad():
-    scores = [model(torch.tensor([ids])).logits[0, -1] for ids in json.loads(sys.argv[2])]
-print(json.dumps([torch.log_softmax(one, -1).tolist() for one in scores]))
-"""
 TAKEN = checkpoints.PIECES.index(("a", 1))
 PROMPTS = [[1, 260, 261], [1, 270, 271, 272]]
 SHAPE = checkpoints.Shape(width=64, feed_forward=128)
 FLOAT32 = 6  # what GGUF calls the type of a value
-Mkllm = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="module")
-def run(mkllm: Path) -> Mkllm:
-    def running(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([mkllm, *words], capture_output=True, text=True, timeout=LONG, stdin=subprocess.DEVNULL)
-
-    return running
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,9 @@
 
 import base64
 import json
-import math
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,9 @@ import checkpoints
 import pictures
 import pytest
 import sounds
+from converting import LONG, Mkllm, transformers
+from converting import run as run
+from predictions import ask, divergence, predicted
 
 from mkllm.builder import cache
 from mkllm.builder.convert.checkpoint import checkpoint, in_folder
@@ -25,9 +26,7 @@ from mkllm.builder.convert.projector import architectures, converted_projector
 from mkllm.builder.progress import Output
 from mkllm.runtime.artifact.reader import open_artifact
 
-LONG = 900  # seconds
 WORDS = "hello there"
-Mkllm = Callable[..., subprocess.CompletedProcess[str]]
 # Log-probabilities of the token after a picture and those given, by transformers in 32 bits.
 REFERENCE = """
 import json, sys, torch, transformers
@@ -51,14 +50,6 @@ LIST = "import json; from conversion import MMPROJ_MODEL_MAP; print(json.dumps(s
 
 
 @pytest.fixture(scope="module")
-def run(mkllm: Path) -> Mkllm:
-    def running(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([mkllm, *words], capture_output=True, text=True, timeout=LONG, stdin=subprocess.DEVNULL)
-
-    return running
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pictures.write(tmp_path_factory.mktemp("models") / "eyes")
 
@@ -72,32 +63,18 @@ def artifact(run: Mkllm, folder: Path) -> Path:
     return path
 
 
-def ask(url: str, path: str, **values: object) -> Any:
-    request = urllib.request.Request(url + path, json.dumps(values).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.load(answer)
-
-
 def props(url: str) -> Any:
     with urllib.request.urlopen(url + "/props", timeout=60) as answer:
         return json.load(answer)
 
 
-def predicted(url: str, picture: bytes, count: int) -> dict[int, float]:
+def predicted_after(url: str, picture: bytes) -> dict[int, float]:
     """Log-probabilities of what follows a picture and WORDS, by the token's number."""
     prompt = {
         "prompt_string": props(url)["media_marker"] + WORDS,
         "multimodal_data": [base64.b64encode(pictures.png(picture)).decode()],
     }
-    taken = [[pictures.number("a"), 1000.0]]  # half a letter would not be told
-    answer = ask(url, "/completion", prompt=prompt, n_predict=1, n_probs=count, logit_bias=taken, cache_prompt=False)
-    (first,) = answer["completion_probabilities"]
-    return {entry["id"]: entry["logprob"] for entry in first["top_logprobs"]}
-
-
-def divergence(wanted: list[float], found: dict[int, float]) -> float:
-    """KL, in nats."""
-    return sum(math.exp(p) * (p - found[number]) for number, p in enumerate(wanted))
+    return predicted(url, prompt, len(pictures.PIECES), pictures.number("a"))
 
 
 def described(url: str, picture: bytes) -> str:
@@ -113,14 +90,12 @@ def test_predictions_are_those_of_transformers(folder: Path, artifact: Path, ser
     shown = [pictures.pixels(seed) for seed in (1, 2)]
     count = len(pictures.PIECES)
     with serve(artifact) as server:
-        found = [predicted(server.url, picture, count) for picture in shown]
+        found = [predicted_after(server.url, picture) for picture in shown]
         words = ask(server.url, "/tokenize", content=WORDS, add_special=False)["tokens"]
     before, after = [1, pictures.number(pictures.BEGIN)], [pictures.number(pictures.END), *words]
     values = [pictures.SIZE, [picture.hex() for picture in shown], before, after, pictures.number(pictures.SOFT)]
-    command = [environment(Output(True)).python, "-s", "-E", "-c", REFERENCE, folder, json.dumps(values)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG)
-    assert done.returncode == 0, done.stderr
-    for wanted, one, other in zip(json.loads(done.stdout), found, reversed(found), strict=True):
+    reference = transformers(environment(Output(True)), REFERENCE, folder, values)
+    for wanted, one, other in zip(reference, found, reversed(found), strict=True):
         assert len(wanted) == len(one) == count
         assert divergence(wanted, one) < 1e-5 < 1e-4 < divergence(wanted, other)
 

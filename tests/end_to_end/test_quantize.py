@@ -10,11 +10,12 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from served import Mkllm, command_line
 
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import find_kit
@@ -30,7 +31,6 @@ RANDOM = Path(__file__).parents[1] / "bench" / "random_gguf.py"
 QUIET = Output(True)
 QUESTION = ["-p", "What is 7 times 8?", "--temperature", "0"]
 LONG = 300  # seconds
-Mkllm = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +40,7 @@ def kit() -> Kit:
 
 @pytest.fixture(scope="module")
 def run(mkllm: Path) -> Mkllm:
-    def running(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([mkllm, *words], capture_output=True, text=True, timeout=LONG, stdin=subprocess.DEVNULL)
-
-    return running
+    return command_line(mkllm, LONG)
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ from typing import Any
 import checkpoints
 import pytest
 import splitting
-from converting import Mkllm, ask, transformers
+from converting import Mkllm, transformers
 from converting import converter as converter
 from converting import run as run
+from predictions import ask
 from splitting import TEXTS, pre_tokenizer
 
 from mkllm.builder.convert.environment import Environment
