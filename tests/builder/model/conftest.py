@@ -2,14 +2,15 @@
 
 import importlib.util
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils import close_session
+from huggingface_hub.utils import _http, close_session
 
 from mkllm.builder.model import download
 
@@ -43,6 +44,8 @@ def hub(hub_server: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf" / "token"))
     monkeypatch.setattr(download, "FIRST_PAUSE", 0.01)
+    hurried = SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
+    monkeypatch.setattr(_http, "time", hurried)  # which waits half a minute for a hub that is not there
     yield server
     close_session()
     server.shutdown()
