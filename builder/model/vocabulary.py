@@ -1,4 +1,5 @@
-"""Asks llama.cpp itself, as compiled for the kit, whether it can read a model's header and vocabulary.
+"""Asks llama.cpp itself, as compiled for the kit, whether it can load a model: its vocabulary, and every tensor that it
+wants with the shape that it wants.
 
 It runs as a program of its own, so that an abort in there becomes a sentence; the weights are not read.
 """
@@ -6,6 +7,7 @@ It runs as a program of its own, so that an abort in there becomes a sentence; t
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +21,8 @@ from mkllm.builder.kit.kit import Kit
 SECONDS = 120
 ERROR_LEVEL = 4
 REFUSED, UNUSABLE = 3, 4
+CPU = "cpu-"
+FUNCTIONS = re.compile(r"^(\w+: )?(error loading model: )?(\w+: )?")
 
 
 class Check:
@@ -59,7 +63,7 @@ def checking(kit: Kit, path: Path) -> Iterator[Check]:
     if not kit.runs_here:
         yield Check(None, kit, path)
         return
-    command = [sys.executable, "-P", "-m", __name__, str(kit.path), str(path)]
+    command = [sys.executable, "-P", "-m", __name__, str(kit.path), str(path), *kit.kernels_here()[:1]]
     with process.background(command) as child:
         yield Check(child, kit, path)
 
@@ -73,8 +77,9 @@ def _failed(kit: Kit, text: str) -> NoKit:
     return NoKit(f"the bindings of the kit {kit.id} do not work here ({last[0]}): run `mkllm kit build` again")
 
 
-def main(kit: Path, path: Path) -> int:
-    """Load the vocabulary; print the reason and return REFUSED, or UNUSABLE if it is the kit's, when that fails."""
+def main(kit: Path, path: Path, kernel: str | None = None) -> int:
+    """Lay the model out; print the reason and return REFUSED, or UNUSABLE if it is the kit's, when that fails. Without
+    a kernel of the kit's that can be loaded here only the vocabulary is loaded."""
     from mkllm.builder.kit.bindings import load
 
     try:
@@ -86,12 +91,13 @@ def main(kit: Path, path: Path) -> int:
 
     def note(level: int, text: bytes, data: object) -> None:
         if level == ERROR_LEVEL:
-            messages.append(text.decode(errors="replace").strip())
+            messages.append(" ".join(text.decode(errors="replace").split()))
 
     callback = library.llama_log_callback(note)
     library.llama_log_set(callback, ctypes.c_void_p(0))
     parameters = library.llama_model_default_params()
-    parameters.vocab_only = True
+    parameters.vocab_only = not (kernel and _has_loaded(kit, kernel))
+    parameters.no_alloc, parameters.load_mode = not parameters.vocab_only, library.LLAMA_LOAD_MODE_NONE
     model = library.llama_model_load_from_file(os.fsencode(path), parameters)
     if model:
         return 0
@@ -99,11 +105,20 @@ def main(kit: Path, path: Path) -> int:
     return REFUSED
 
 
+def _has_loaded(kit: Path, kernel: str) -> bool:
+    from mkllm.builder.kit.bindings import load_backend
+
+    try:
+        load_backend(kit, kernel.removeprefix(CPU))
+    except NoKit:
+        return False
+    return True
+
+
 def _reason(messages: list[str]) -> str:
-    """The most telling of the library's messages: the first, without the name of the function."""
-    told = [message for message in messages if message]
-    return told[0].split(": ", 1)[-1] if told else ""
+    """The most telling of the library's messages: the first, without the names of functions."""
+    return FUNCTIONS.sub("", next(filter(None, messages), ""))
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]))

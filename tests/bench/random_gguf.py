@@ -77,6 +77,9 @@ TYPES = {
     "Q6_K": Quantization(14, 256, 210, 18, {208: half(1.2e-4)}, {n: (0x0F, 0x01) for n in range(192, 208)}),
 }
 
+# Types of files, not of tensors: what most of them are, what a part of them is.
+MIXTURES = {"Q4_K_M": ("Q4_K", "Q6_K"), "Q5_K_M": ("Q5_K", "Q6_K")}
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -95,8 +98,10 @@ class Tensor:
 
 def write(path: Path, shape: Shape, type: str, pure: bool = False, seed: int = 1) -> None:
     """Write the file. Like real ones, quantized files keep the output matrix as Q6_K unless `pure`."""
-    tensors = list(_tensors(shape, type, type if pure or type in ("F32", "F16", "BF16", "Q8_0") else "Q6_K"))
-    metadata = list(_metadata(shape, type))
+    base, better = MIXTURES.get(type, (type, type))
+    output = base if pure or type in ("F32", "F16", "BF16", "Q8_0") else "Q6_K"
+    tensors = list(_tensors(shape, base, better, output))
+    metadata = list(_metadata(shape, base))
     with path.open("wb") as file:
         file.write(struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(metadata)))
         file.writelines(metadata)
@@ -105,20 +110,24 @@ def write(path: Path, shape: Shape, type: str, pure: bool = False, seed: int = 1
         _write_data(file, tensors, random.Random(seed))
 
 
-def _tensors(shape: Shape, type: str, output: str) -> Iterator[Tensor]:
+def _tensors(shape: Shape, type: str, better: str, output: str) -> Iterator[Tensor]:
+    """`better` is the type of the values and the last matrices of about half of the layers, as llama.cpp's
+    `use_more_bits` has it."""
     key_width = shape.width // shape.heads * shape.kv_heads
     yield Tensor("token_embd.weight", (shape.width, shape.vocabulary), type)
     for layer in range(shape.layers):
-        block = f"blk.{layer}."
+        block, eighth = f"blk.{layer}.", shape.layers // 8
+        is_outer = layer < eighth or layer >= 7 * shape.layers // 8
+        mixed = better if is_outer or (layer - eighth) % 3 == 2 else type
         yield Tensor(block + "attn_norm.weight", (shape.width,), "F32")
         yield Tensor(block + "attn_q.weight", (shape.width, shape.width), type)
         yield Tensor(block + "attn_k.weight", (shape.width, key_width), type)
-        yield Tensor(block + "attn_v.weight", (shape.width, key_width), type)
+        yield Tensor(block + "attn_v.weight", (shape.width, key_width), mixed)
         yield Tensor(block + "attn_output.weight", (shape.width, shape.width), type)
         yield Tensor(block + "ffn_norm.weight", (shape.width,), "F32")
         yield Tensor(block + "ffn_gate.weight", (shape.width, shape.hidden), type)
         yield Tensor(block + "ffn_up.weight", (shape.width, shape.hidden), type)
-        yield Tensor(block + "ffn_down.weight", (shape.hidden, shape.width), type)
+        yield Tensor(block + "ffn_down.weight", (shape.hidden, shape.width), mixed)
     yield Tensor("output_norm.weight", (shape.width,), "F32")
     yield Tensor("output.weight", (shape.width, shape.vocabulary), output)
 
@@ -215,7 +224,7 @@ def _array(key: str, kind: int, items: Sequence[bytes]) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="1b")
-    parser.add_argument("--type", choices=sorted(set(TYPES) - {"F32"}), default="Q4_0")
+    parser.add_argument("--type", choices=sorted({*TYPES, *MIXTURES} - {"F32"}), default="Q4_0")
     parser.add_argument("--pure", action="store_true", help="the output matrix is of that type too")
     parser.add_argument("out", type=Path)
     given = parser.parse_args()

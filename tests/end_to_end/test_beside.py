@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from bench import random_gguf
 
 from mkllm.builder import build as building
 from mkllm.builder.build import Request, make
@@ -188,18 +189,8 @@ def test_a_slice_of_several_files_is_that_of_one(parts: Path) -> None:
 
 
 def test_prepacked_weights_beside(mkllm: Path, tmp_path: Path) -> None:
-    from importlib import util
-
-    path = Path(__file__).parents[1] / "bench" / "random_gguf.py"
-    spec = util.spec_from_file_location("random_gguf_beside", path)
-    assert spec and spec.loader
-    module = util.module_from_spec(spec)
-    import sys
-
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
     model = tmp_path / "tiny.gguf"
-    module.write(model, module.SHAPES["tiny"], "Q4_0")
+    random_gguf.write(model, random_gguf.SHAPES["tiny"], "Q4_0")
     words = [mkllm, "build", model, "-o", tmp_path / "tiny", "--split", "always", "--prepack", "haswell"]
     done = subprocess.run(words, capture_output=True, text=True)
     if "does not run on this machine" in done.stderr:

@@ -1,12 +1,11 @@
 """The kit's own llama-cpp-python bindings, each time in a fresh Python."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from bench import random_gguf
 
 from mkllm.builder.kit.store import find_kit
 
@@ -38,14 +37,8 @@ def kit() -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = Path(__file__).parents[1] / "bench" / "random_gguf.py"
-    spec = importlib.util.spec_from_file_location("random_gguf", path)
-    assert spec and spec.loader
-    module: Any = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
     out = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    module.write(out, module.SHAPES["tiny"], "Q8_0")
+    random_gguf.write(out, random_gguf.SHAPES["tiny"], "Q8_0")
     return out
 
 

@@ -1,6 +1,5 @@
 """Quantizing with the kit's own llama.cpp: sizes told before, importance, interrupts, and quality measured twice."""
 
-import importlib.util
 import json
 import math
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench import random_gguf
 from served import Mkllm, command_line
 
 from mkllm.builder.kit.kit import Kit
@@ -27,7 +27,6 @@ from mkllm.builder.quant.matrix import CHUNK, matrix
 from mkllm.builder.quant.quantize import origin_digest, plans, quantized
 from mkllm.builder.quant.types import parse_type, quant_types
 
-RANDOM = Path(__file__).parents[1] / "bench" / "random_gguf.py"
 QUIET = Output(True)
 QUESTION = ["-p", "What is 7 times 8?", "--temperature", "0"]
 LONG = 300  # seconds
@@ -44,18 +43,7 @@ def run(mkllm: Path) -> Mkllm:
 
 
 @pytest.fixture(scope="module")
-def random_gguf() -> Any:
-    """tests/bench/random_gguf.py as a module."""
-    spec = importlib.util.spec_from_file_location("random_gguf", RANDOM)
-    assert spec and spec.loader
-    module: Any = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def tiny(random_gguf: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose rows are just long enough for every type, with random weights in F16."""
     out = tmp_path_factory.mktemp("model") / "tiny-F16.gguf"
     random_gguf.write(out, random_gguf.Shape(1, 256, 256, 4, 2, 1024, 4096), "F16")
@@ -188,10 +176,10 @@ def test_matrix_is_the_mean_of_the_squares(kit: Kit, full: Path, text: Path) -> 
     )
 
 
-def test_matrix_of_experts(kit: Kit, random_gguf: Any, text: Path, tmp_path: Path) -> None:
+def test_matrix_of_experts(kit: Kit, text: Path, tmp_path: Path) -> None:
     """Every token goes to two of four experts: together they are fed twice what the router is, which sees all."""
     path = tmp_path / "experts.gguf"
-    write_experts(random_gguf, path)
+    write_experts(path)
     source = resolve(str(path), QUIET)
     made = matrix(kit, source, text, QUIET)
     found = read_gguf(made.path)
@@ -204,23 +192,25 @@ def test_matrix_of_experts(kit: Kit, random_gguf: Any, text: Path, tmp_path: Pat
     assert quantized(kit, source, parse_type("IQ2_XXS"), made, QUIET).model.quantization == "IQ2_XXS"
 
 
-def write_experts(module: Any, path: Path) -> None:
+def write_experts(path: Path) -> None:
     """A model of one layer with four experts, of which each token uses two."""
-    shape = module.Shape(1, 256, 256, 4, 2, 1024, 4096)
+    shape = random_gguf.Shape(1, 256, 256, 4, 2, 1024, 4096)
     plain = ("ffn_gate.", "ffn_up.", "ffn_down.")
     tensors = [
-        tensor for tensor in module._tensors(shape, "F16", "F16") if not any(name in tensor.name for name in plain)
+        tensor for tensor in random_gguf._tensors(shape, *["F16"] * 3) if not any(name in tensor.name for name in plain)
     ]
-    tensors.append(module.Tensor("blk.0.ffn_gate_inp.weight", (256, 4), "F16"))
-    tensors += [module.Tensor(f"blk.0.ffn_{name}_exps.weight", (256, 256, 4), "F16") for name in ("gate", "up", "down")]
+    tensors.append(random_gguf.Tensor("blk.0.ffn_gate_inp.weight", (256, 4), "F16"))
+    tensors += [
+        random_gguf.Tensor(f"blk.0.ffn_{name}_exps.weight", (256, 256, 4), "F16") for name in ("gate", "up", "down")
+    ]
     numbers = {"llama.expert_count": 4, "llama.expert_used_count": 2}
-    keys = list(module._metadata(shape, "F16"))
-    keys += [module._string(key) + struct.pack("<II", 4, number) for key, number in numbers.items()]
+    keys = list(random_gguf._metadata(shape, "F16"))
+    keys += [random_gguf._string(key) + struct.pack("<II", 4, number) for key, number in numbers.items()]
     with path.open("wb") as file:
         file.write(struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(keys)) + b"".join(keys))
-        file.writelines(module._tensor_infos(tensors))
+        file.writelines(random_gguf._tensor_infos(tensors))
         file.write(bytes(-file.tell() % 32))
-        module._write_data(file, tensors, random.Random(1))
+        random_gguf._write_data(file, tensors, random.Random(1))
 
 
 PROGRAM = """

@@ -14,13 +14,14 @@ from mkllm.builder.model.vocabulary import checking
 FAKE = """
 import ctypes, os, signal, sys
 llama_log_callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-class Parameters: vocab_only = False
+LLAMA_LOAD_MODE_NONE = 0
+class Parameters: vocab_only = no_alloc = False; load_mode = -1
 def llama_model_default_params(): return Parameters()
 def llama_log_set(callback, data):
     global log
     log = callback
 def llama_model_load_from_file(path, parameters):
-    assert parameters.vocab_only
+    assert parameters.no_alloc == (not parameters.vocab_only) == bool(loaded) and parameters.load_mode == 0
     {body}
 """
 
@@ -39,7 +40,8 @@ def bindings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, types\nfake = types.ModuleType('mkllm.builder.kit.bindings')\n"
         "library = types.ModuleType('library')\n"
-        f"exec({code!r}, library.__dict__)\nfake.load = lambda path: library\nsys.modules[fake.__name__] = fake\n"
+        f"exec({code!r}, library.__dict__)\nfake.load = lambda path: library\nlibrary.loaded = []\n"
+        "fake.load_backend = lambda path, name: library.loaded.append(name)\nsys.modules[fake.__name__] = fake\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
@@ -58,10 +60,27 @@ def test_a_model_that_loads(kit: Kit, small_gguf: Path, tmp_path: Path, monkeypa
     check(kit, small_gguf)
 
 
+def test_a_kernel_that_runs_here_is_loaded(
+    kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Kit, "kernels_here", lambda self: ["cpu-best", "cpu-other"])
+    bindings(tmp_path, monkeypatch, "return 1 if loaded == ['best'] else None")
+    check(kit, small_gguf)
+
+
+def test_without_one_the_vocabulary_is_read(
+    kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Kit, "kernels_here", lambda self: [])
+    bindings(tmp_path, monkeypatch, "return 1 if parameters.vocab_only else None")
+    check(kit, small_gguf)
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [
         ("log(2, b'a', None); log(4, b'llama_model_load: no vocabulary\\n', None)", "no vocabulary"),
+        ("log(4, b'load: error loading model: check: tensor a:  4,  2\\n', None)", "tensor a: 4, 2"),
         ("return None", "it gives no reason"),
         ("os.abort()", "it dies of SIGABRT"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "it dies of SIGSEGV"),
