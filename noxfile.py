@@ -27,7 +27,9 @@ DEMO = ["tokenizers>=0.20", "gguf>=0.10", "jinja2>=3.1"]
 IS_FEW = os.environ.get("MKLLM_TEST_FEW_VARIANTS") == "1"
 WORKFLOWS = [".github/workflows/kits.yml"]
 # What takes the converter's environment.
-CONVERTING = ("test_convert.py", "test_embeddings.py", "test_merge.py", "test_projector.py", "test_recognised.py")
+CONVERTING = tuple(
+    f"test_{name}.py" for name in ("convert", "embeddings", "merge", "projector", "recognised", "rerankers")
+)
 CACHE = {"MKLLM_CACHE": os.environ["MKLLM_CACHE"]} if "MKLLM_CACHE" in os.environ else {}
 
 

@@ -7,22 +7,34 @@ from typing import Any
 
 import pytest
 from families.conftest import LONG, Build, Reference
-from families.family import PROMPTS, REFUSED, Family, of_kind
+from families.family import FAMILIES, PROMPTS, REFUSED, Family, of_kind
 from families.test_decoders import LARGEST, NOTICED, look
 from predictions import ask, divergence, predicted
 
-from mkllm.builder.convert.limits import limits, of_window
+from mkllm.builder.convert.limits import Only, limits, of_window
 
-# A family of each limit, and what else makes it a model of that kind.
-PASSED_OVER = {
-    "alibi": ("falcon-7b", {}),
-    "activation_function": ("gpt2", {}),
-    "scale_attn_by_inverse_layer_idx": ("gpt2", {}),
-    "hidden_act": ("llama-2", {}),
-    "apply_residual_connection_post_layernorm": ("bloom", {}),
-}
-OTHERS = {"activation_function": "relu", "hidden_act": "gelu"}
+# Families, keys and values that llama.cpp passes over: one of each limit at least, and of each way a layer is computed.
+PASSED_OVER: list[tuple[str, str, Any]] = [
+    ("bloom", "apply_residual_connection_post_layernorm", True),
+    ("command-r", "hidden_act", "gelu"),
+    ("deepseek-v2", "hidden_act", "gelu"),
+    ("falcon-7b", "activation", "relu"),
+    ("falcon-7b", "alibi", True),
+    ("gemma", "hidden_act", "silu"),
+    ("gemma2", "hidden_activation", "silu"),
+    ("gpt-neox", "hidden_act", "relu"),
+    ("gpt2", "activation_function", "relu"),
+    ("gpt2", "scale_attn_by_inverse_layer_idx", True),
+    ("llama-2", "hidden_act", "gelu"),
+    ("olmo", "hidden_act", "gelu"),
+    ("phi-2", "hidden_act", "relu"),
+    ("phi-3", "hidden_act", "gelu"),
+    ("qwen3", "hidden_act", "gelu"),
+    ("starcoder", "activation_function", "relu"),
+    ("starcoder2", "hidden_act", "relu"),
+]
 REFUSED_ANYWAY = {"parallel_attn"}  # by the engine too, in words that nobody understands: there are other tensors
+ELSEWHERE = {"BertForSequenceClassification", "DistilBertForSequenceClassification"}  # end_to_end/test_rerankers.py
 WINDOW = 16
 
 
@@ -33,10 +45,21 @@ def refused(mkllm: Path, folder: Path) -> str:
     return done.stderr
 
 
+def limit_of(architecture: str, key: str) -> Only:
+    (found,) = (one for one in limits() if one.key == key and architecture in one.architectures)
+    return found
+
+
+def architecture_of(name: str) -> str:
+    (found,) = (one.rest["architecture"] for one in FAMILIES if one.name == name)
+    return str(found)
+
+
 def test_every_limit_is_tried() -> None:
-    assert {limit.key for limit in limits() if limit.values} == set(PASSED_OVER) | REFUSED_ANYWAY
+    tried = {limit_of(architecture_of(name), key) for name, key, _ in PASSED_OVER}
+    assert tried == {limit for limit in limits() if limit.values and limit.key not in REFUSED_ANYWAY}
     whole = {architecture for limit in limits() if not limit.values for architecture in limit.architectures}
-    assert whole == {family.rest["named"] for family in of_kind(REFUSED)}
+    assert whole == {family.rest["named"] for family in of_kind(REFUSED)} | ELSEWHERE
 
 
 @pytest.mark.parametrize("family", of_kind(REFUSED), ids=str)
@@ -47,14 +70,13 @@ def test_families_that_are_refused_as_the_table_says(
     assert family.note.removeprefix("refused: ") in refused(mkllm, folder)
 
 
-@pytest.mark.parametrize("key", PASSED_OVER)
+@pytest.mark.parametrize(("name", "key", "value"), PASSED_OVER)
 def test_what_is_refused_would_be_another_model(
-    key: str, mkllm: Path, reference: Reference, build: Build, serve: Any, tmp_path: Path
+    name: str, key: str, value: Any, mkllm: Path, reference: Reference, build: Build, serve: Any, tmp_path: Path
 ) -> None:
-    name, more = PASSED_OVER[key]
-    folder = reference.make(name, tmp_path / name, **more, **{key: OTHERS.get(key, True)})
+    folder = reference.make(name, tmp_path / name, **{key: value})
     config = json.loads((folder / "config.json").read_text())
-    limit = next(one for one in limits() if one.key == key)
+    limit = limit_of(config["architectures"][0], key)
     assert limit.why in refused(mkllm, folder)
     prompts = reference.tokens(name, folder, PROMPTS)
     wanted = reference.predict(name, folder, prompts)
