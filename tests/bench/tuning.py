@@ -1,10 +1,11 @@
 """Tuning: what the first launch chooses on this machine, against llama-server's defaults and every single fixed choice.
 
-Usage: python tests/bench/tuning.py [--rounds N] [--kernels N] [--neighbours N] MODEL.gguf...
+Usage: python tests/bench/tuning.py [--rounds N] [--kernels N] [--neighbours N] [--flash] MODEL.gguf...
 
 All contestants run the whole model, with the engine of the current kit: in every round each runs once, in turning
 order, and the medians are compared. The choice itself was measured on a slice of the model, within three seconds.
-With neighbours, that many processes burn time meanwhile, during the tuning too.
+With neighbours, that many processes burn time meanwhile, during the tuning too. With --flash every choice runs with
+flash attention on and off too, which takes memory for two engines of each.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from measure import median, report
@@ -28,6 +30,7 @@ from mkllm.runtime.hardware.settings import Settings, Settled, Trial, Tuning
 from mkllm.runtime.hardware.tune import tune
 
 CHOSEN, DEFAULTS = "chosen here", "llama-server's defaults"
+FLASH = {None: "", True: ", flash attention", False: ", no flash attention"}
 PROMPT, GENERATE_MS = 64, 1000
 COLUMNS = ["", "prompt", "generation", "turn", "of the best"]
 
@@ -42,18 +45,21 @@ class InKit:
         return Placed(self.kit.engine, (self.kit.module(choice.backend.member),))
 
 
-def contestants(tuning: Tuning, choices: Sequence[Choice], threads: int, cpus: int) -> dict[str, Settings]:
+def contestants(
+    tuning: Tuning, choices: Sequence[Choice], threads: int, cpus: int, flashes: Sequence[bool | None]
+) -> dict[str, Settings]:
     """By name: ours, the defaults (the best kernel, repacked, physical cores), and every fixed choice of the rest."""
     found = {CHOSEN: tuning.settings, DEFAULTS: Settings(choices[0].name, threads, threads, repack=True)}
     for choice in choices:
-        for repack in (False, True):
-            for number in sorted({1, threads, cpus}):
-                words = f"{choice.name}, {'repacked' if repack else 'mapped'}, {number} thread{'s' * (number > 1)}"
-                found[words] = Settings(choice.name, number, number, repack)
+        for repack, number, flash in product((False, True), sorted({1, threads, cpus}), flashes):
+            words = f"{choice.name}, {'repacked' if repack else 'mapped'}, {number} thread{'s' * (number > 1)}"
+            found[words + FLASH[flash]] = Settings(choice.name, number, number, repack, flash)
     return found
 
 
-def measured(model: Path, rounds: int, kernels: int) -> tuple[Tuning, dict[str, list[Trial]]]:
+def measured(
+    model: Path, rounds: int, kernels: int, flashes: Sequence[bool | None]
+) -> tuple[Tuning, dict[str, list[Trial]]]:
     facts, kit = probe(), find_kit("linux-x86_64")
     backends = [Backend(name, member) for name, member in kit.backends if name.startswith("cpu-")]
     choices = rank(facts, backends).choices[:kernels]
@@ -61,24 +67,29 @@ def measured(model: Path, rounds: int, kernels: int) -> tuple[Tuning, dict[str, 
     laboratory = Laboratory(InKit(kit), Weights(descriptor, 0, model.stat().st_size), None)
     warm(model)
     tuning = tune(rank(facts, backends).choices, Settled(facts.threads), facts, laboratory, "quick")
-    entries = contestants(tuning, choices, facts.threads, facts.cpus)
-    benches: dict[tuple[str, bool], Bench] = {}
+    entries = contestants(tuning, choices, facts.threads, facts.cpus, flashes)
+    benches: dict[tuple[str, bool, bool], Bench] = {}
     for settings in entries.values():
-        if (settings.kernel, settings.repack) not in benches:
+        if engine_of(settings) not in benches:
             choice = next(choice for choice in choices if choice.name == settings.kernel)
-            bench = benches[settings.kernel, settings.repack] = laboratory.open_whole(choice)
+            bench = benches[engine_of(settings)] = laboratory.open_whole(choice)
             bench.load(settings.repack)
             bench.context(1024, 512, settings.flash is not False)
     samples: dict[str, list[Trial]] = {name: [] for name in entries}
     names = list(entries)
     for turn in range(rounds + 1):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            trial = once(benches[entries[name].kernel, entries[name].repack], entries[name])
+            trial = once(benches[engine_of(entries[name])], entries[name])
             samples[name] += [trial] if turn else []
     for bench in benches.values():
         bench.close()
     laboratory.close()
     return tuning, samples
+
+
+def engine_of(settings: Settings) -> tuple[str, bool, bool]:
+    """What one engine is started with."""
+    return settings.kernel, settings.repack, settings.flash is not False
 
 
 def once(bench: Bench, settings: Settings) -> Trial:
@@ -123,13 +134,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kernels", type=int, default=2)
     parser.add_argument("--neighbours", type=int, default=0)
+    parser.add_argument("--flash", action="store_true")
     told = parser.parse_args()
     for model in told.models:
         with ExitStack() as stack:
             for _ in range(told.neighbours):
                 process = stack.enter_context(subprocess.Popen(["sh", "-c", "while :; do :; done"]))
                 stack.callback(process.kill)
-            tuning, samples = measured(model, told.rounds, told.kernels)
+            tuning, samples = measured(model, told.rounds, told.kernels, (True, False) if told.flash else (None,))
         beside = f", beside {told.neighbours} busy neighbours" if told.neighbours else ""
         text = (
             f"Whole model, tokens a second of a prompt of {PROMPT} and of generation, medians of {told.rounds} "
