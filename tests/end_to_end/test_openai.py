@@ -38,6 +38,20 @@ def test_the_stream_is_the_same_answer_in_pieces(client: openai.OpenAI) -> None:
     assert "".join(pieces) == whole and len(pieces) > 3
 
 
+def test_an_answer_that_was_begun_is_continued(client: openai.OpenAI) -> None:
+    """As llama-server does it, the answer has what was begun in it."""
+    plain = ask(client)
+    whole = plain.choices[0].message.content
+    begun = "".join(whole.partition(" model")[:2])
+    messages = [*QUESTION, {"role": "assistant", "content": begun}]
+    words: dict[str, Any] = {"model": "demo", "messages": messages, "temperature": 0}
+    answer = client.chat.completions.create(**words)
+    stream = client.chat.completions.create(**words, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices) == whole
+    assert answer.choices[0].message.content == whole and len(begun) < len(whole)
+    assert answer.usage and answer.usage.completion_tokens < plain.usage.completion_tokens
+
+
 def test_a_json_schema_is_kept(client: openai.OpenAI) -> None:
     schema = {
         "type": "object",

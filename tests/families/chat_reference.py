@@ -5,7 +5,7 @@
 FOLDERs have what the converter does without: gguf, jinja2. They come last, so that its own packages are not hidden.
 JOB: `families` by name (`template`; `tool_use`, another one where there are tools; `bos`, `eos`, `add_bos`; `own`:
 whether the model has that template; `file`: its name), `given`: variables for all templates, `conversations` by name
-(`messages`, and `tools`, `continues`, `unanswered`: up to where no answer begins), `model`: a GGUF file, `folder` for
+(`messages`, and `tools`, `continues`), `model`: a GGUF file, `folder` for
 its copies. ANSWER: by family and conversation the text, or null where the template refuses.
 """
 
@@ -36,7 +36,7 @@ def rendered(family, conversation, given):
             conversation["messages"],
             tools=conversation.get("tools"),
             tokenize=False,
-            add_generation_prompt=not (continues or conversation.get("unanswered", False)),
+            add_generation_prompt=not continues,
             continue_final_message=continues,
             **given,
         )
