@@ -15,7 +15,7 @@ from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.store import examiner, find_kit
 from mkllm.builder.kit.target import TARGETS
 from mkllm.builder.merged import with_merged
-from mkllm.builder.model import licences, promise, vocabulary
+from mkllm.builder.model import licences, loading, promise
 from mkllm.builder.model.memory import measuring
 from mkllm.builder.model.reference import Source, expected_name, offer, resolve
 from mkllm.builder.name import default_name, file_name, program_name
@@ -269,7 +269,7 @@ def make_all(
     looking = examiner(next((kit for _, kit in places if kit.runs_here), places[0][1]))
     outlooks: dict[str, Outlook] = {}
     with (
-        vocabulary.checking(looking, source.path) as reading,
+        loading.checking(looking, source.path) as reading,
         measuring(looking, source.path, source.model.memory) as measurement,
     ):
         promise.check(source.origin.promised, output)

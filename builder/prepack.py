@@ -15,9 +15,9 @@ import click
 from mkllm.builder import process
 from mkllm.builder.errors import BuilderFailure, ToolFailed, UnusableModel
 from mkllm.builder.kit.kit import Kit, engine_environment
+from mkllm.builder.kit.variants import KERNEL
 from mkllm.runtime.errors import Different
 
-PREFIX = "cpu-"
 CHUNK = 1 << 20
 ORDER, UNDO = "prepack", "restore"
 REFUSED = 1
@@ -88,8 +88,8 @@ class Prepacking:
 
 def prepacking(kit: Kit, wanted: str) -> Prepacking:
     """The kernel of that name. Raises click.BadParameter when the kit has none, or it does not run here."""
-    kernels = {name for name, _ in kit.backends if name.startswith(PREFIX)}
-    kernel = PREFIX + wanted.removeprefix(PREFIX)
+    kernels = {name for name, _ in kit.backends if name.startswith(KERNEL)}
+    kernel = KERNEL + wanted.removeprefix(KERNEL)
     here = kit.kernels_here() if kit.runs_here else []
     choices = ", ".join(here) or "none: build without --prepack"
     if kernel not in kernels:

@@ -10,6 +10,7 @@ from mkllm.builder import tables
 from mkllm.builder.commands.common import common_options, output
 from mkllm.builder.kit.kit import Kit
 from mkllm.builder.kit.target import alternatives
+from mkllm.builder.kit.variants import KERNEL
 from mkllm.builder.version import version
 
 
@@ -186,7 +187,7 @@ def _facts(found: Kit) -> dict[str, object]:
 
 def _backends(found: Kit) -> str:
     names = [name for name, _ in found.backends]
-    others = [name for name in names if not name.startswith("cpu-")]
+    others = [name for name in names if not name.startswith(KERNEL)]
     return ", ".join([f"{len(names) - len(others)} CPU variants", *others])
 
 

@@ -10,6 +10,7 @@ from mkllm.builder.kit.target import Target
 from mkllm.runtime.hardware.variants import VARIANTS
 
 CPUINFO = Path("/proc/cpuinfo")
+KERNEL = "cpu-"  # names of CPU variants among backends begin so
 FEATURES = ("flags", "Features")  # as x86 and ARM call them there
 
 
@@ -17,7 +18,7 @@ FEATURES = ("flags", "Features")  # as x86 and ARM call them there
 def all_variants(machine: str) -> dict[str, frozenset[str]]:
     """Variants for that kind of processor, best first, with the flags of /proc/cpuinfo that each needs."""
     rows = [row for row in VARIANTS if row.machine == machine]
-    return {row.name.removeprefix("cpu-"): frozenset(row.needs) for row in rows}
+    return {row.name.removeprefix(KERNEL): frozenset(row.needs) for row in rows}
 
 
 def resolve(target: Target, choice: str, flags: frozenset[str] | None = None) -> tuple[str, ...]:
@@ -38,7 +39,7 @@ def resolve(target: Target, choice: str, flags: frozenset[str] | None = None) ->
                 f"'all', or name some of {', '.join(known)}"
             )
         return tuple(sorted({best(host_flags() if flags is None else flags, target.machine), everywhere}))
-    names = {name.strip().removeprefix("cpu-") for name in choice.split(",")}
+    names = {name.strip().removeprefix(KERNEL) for name in choice.split(",")}
     if unknown := sorted(names - known.keys()):
         raise NoKit(
             f"there is no variant called {unknown[0]!r} for {target.name!r}: choose 'all', 'host', or some of "

@@ -9,8 +9,8 @@ from typing import Any
 from mkllm.builder import process
 from mkllm.builder.errors import NoKit, NoSpace, ToolFailed
 from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.variants import KERNEL
 
-PREFIX = "cpu-"
 NO_SPACE = ("No space left on device", "basic_ios::clear: iostream error", "iostream stream error")
 
 
@@ -54,7 +54,7 @@ def kernels(kit: Kit) -> list[str]:
     here = kit.kernels_here()
     if not here:
         raise NoKit(f"the kit {kit.id} has no kernel that runs on this machine: run `mkllm kit build` here")
-    return [name.removeprefix(PREFIX) for name in here]
+    return [name.removeprefix(KERNEL) for name in here]
 
 
 def _failure(what: str, told: dict[str, Any], status: int, errors: str) -> Exception:

@@ -33,6 +33,13 @@ def test_a_tensor_of_another_name(mkllm: Path, model: Path) -> None:
     assert "tensor 'blk.1.ffn_up.weight' not found" in refused(mkllm, model)
 
 
+def test_a_tensor_that_it_does_not_know(mkllm: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, more = random_gguf._tensors, random_gguf.Tensor("blk.0.unknown.weight", (256,), "F32")
+    monkeypatch.setattr(random_gguf, "_tensors", lambda shape, *types: [*make(shape, *types), more])
+    random_gguf.write(model, TINY, "Q8_0")
+    assert "wrong number of tensors; expected 22, got 21" in refused(mkllm, model)
+
+
 def test_more_rows_than_tokens(mkllm: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As converters leave it that pad a table of tokens."""
     make = random_gguf._tensors

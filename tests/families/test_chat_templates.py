@@ -37,6 +37,7 @@ SCRIPT = Path(__file__).with_name("chat_reference.py")
 DEMO = Path(package.__path__[0]) / "builder/demo/demo.gguf"
 TABLE = Path(__file__).parents[2] / "spec/templates.md"
 REFUSED = "refused"
+JOINED = "merged"
 MERGED, BARE = "merged: ", "bare: "
 
 
@@ -82,15 +83,16 @@ def rendered(converter: Environment, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def tell(results: Results) -> Callable[[str, int], None]:
-    """`tell(template, count)`: so many conversations were the same, for the table of families."""
-    same: Counter[str] = Counter()
+    """`tell(template, count)`: all conversations were the same but for so many that were merged."""
+    merged: Counter[str] = Counter()
     whole: Counter[str] = Counter()
 
     def telling(name: str, count: int) -> None:
         for row in (one.name for one in rows.FAMILIES if name in OF.get(one.name, ())):
-            same[row] += count
+            merged[row] += count
             whole[row] += len(CONVERSATIONS)
-            results.record(row, "templates", True, f"{same[row]} of {whole[row]}")
+            told = f", {merged[row]} merged" if merged[row] else ""
+            results.record(row, "templates", True, f"{whole[row]}{told}")
 
     return telling
 
@@ -120,7 +122,7 @@ def difference(name: str, ours: str | None, texts: dict[str, str | None]) -> str
     if ours == texts[name]:
         return "" if ours is not None else REFUSED
     if ours is not None and ours == texts.get(MERGED + name):
-        return "merged"
+        return JOINED
     raise AssertionError(f"{name!r}\nthe engine:   {ours!r}\ntransformers: {texts[name]!r}")
 
 
@@ -146,7 +148,7 @@ def test_conversations_are_rendered_as_transformers_does(
     writes_bos = family.add_bos and any(text and text.startswith(family.bos or "\0") for text in texts.values())
     found = []
 
-    def difference_of(key: str, conversation: dict[str, Any]) -> str:
+    def difference_of(server: Server, key: str, conversation: dict[str, Any]) -> str:
         answer = ask(server, "/apply-template", as_openai(conversation))
         text = answer and answer["prompt"]
         if text is not None and writes_bos:
@@ -155,9 +157,9 @@ def test_conversations_are_rendered_as_transformers_does(
 
     with serve(tmp_path / "chat", "--no-tune") as server:
         for key, conversation in CONVERSATIONS.items():
-            found.append(difference_of(key, conversation))
-            if found[-1] == "merged":
-                assert difference_of(BARE + key, bare(conversation)) in ("", REFUSED), key
+            found.append(difference_of(server, key, conversation))
+            if found[-1] == JOINED:
+                assert difference_of(server, BARE + key, bare(conversation)) in ("", REFUSED), key
         prompt = ask(server, "/apply-template", as_openai(CONVERSATIONS["no system"]))["prompt"]
         words = {"content": prompt, "add_special": True, "parse_special": True, "with_pieces": True}
         first = [token["piece"] for token in ask(server, "/tokenize", words)["tokens"][:2]]
@@ -167,19 +169,14 @@ def test_conversations_are_rendered_as_transformers_does(
     if request.config.getoption("--write-table", False):
         write_row(row)
     assert row in TABLE.read_text().splitlines(), f"spec/templates.md has another row than:\n{row}"
-    tell(name, alike(found))
+    tell(name, found.count(JOINED))
 
 
 def table_row(name: str, source: str, found: list[str]) -> str:
     """As in spec/templates.md."""
     several = Counter(one for one in found if one)
     told = "; ".join(f"{one} ({count})" if count > 1 else one for one, count in several.items())
-    return f"| {name} | {'this project' if source in formats() else source} | {alike(found)} | {told} |"
-
-
-def alike(found: list[str]) -> int:
-    """How many are the same, or refused by both, or the same without a system prompt where the template takes none."""
-    return sum(one in ("", REFUSED, "merged") for one in found)
+    return f"| {name} | {'this project' if source in formats() else source} | {told} |"
 
 
 def write_row(row: str) -> None:
@@ -198,7 +195,7 @@ def test_templates_are_of_families_that_there_are() -> None:
 
 def test_the_table_has_no_other_rows() -> None:
     rows = [line.split(" | ") for line in TABLE.read_text().splitlines() if line.startswith("| ")]
-    assert [row[0].removeprefix("| ") for row in rows if len(row) == 4][1:] == list(ALL)
+    assert [row[0].removeprefix("| ") for row in rows if len(row) == 3][1:] == list(ALL)
 
 
 # Formats and templates of models that were trained with them, as far as those take a system prompt.

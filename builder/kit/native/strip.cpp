@@ -44,7 +44,8 @@ bool is_in(std::string_view set, std::string_view character) {
     return !character.empty() && set.find(character) != std::string_view::npos;
 }
 
-size_t stripped(std::string_view text, bool left, std::string_view set) {
+// The length of the character at an end of the text if the set has it, else 0.
+size_t removable(std::string_view text, bool left, std::string_view set) {
     const size_t length = left ? first(text) : last(text);
     return is_in(set, text.substr(left ? 0 : text.size() - length, length)) ? length : 0;
 }
@@ -56,7 +57,7 @@ jinja::string jinja::string::strip(bool left, bool right, std::optional<const st
     while (left && !parts.empty()) {
         std::string & text = parts.front().val;
         size_t        begin = 0;
-        while (const size_t length = stripped(std::string_view(text).substr(begin), true, set)) {
+        while (const size_t length = removable(std::string_view(text).substr(begin), true, set)) {
             begin += length;
         }
         text.erase(0, begin);
@@ -67,7 +68,7 @@ jinja::string jinja::string::strip(bool left, bool right, std::optional<const st
     }
     while (right && !parts.empty()) {
         std::string & text = parts.back().val;
-        while (const size_t length = stripped(text, false, set)) {
+        while (const size_t length = removable(text, false, set)) {
             text.resize(text.size() - length);
         }
         if (!text.empty()) {

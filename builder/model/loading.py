@@ -17,11 +17,11 @@ from pathlib import Path
 from mkllm.builder import process
 from mkllm.builder.errors import NoKit, UnusableModel
 from mkllm.builder.kit.kit import Kit
+from mkllm.builder.kit.variants import KERNEL
 
 SECONDS = 120
 ERROR_LEVEL = 4
 REFUSED, UNUSABLE = 3, 4
-CPU = "cpu-"
 FUNCTIONS = re.compile(r"^(\w+: )?(error loading model: )?(\w+: )?")
 
 
@@ -87,6 +87,7 @@ def main(kit: Path, path: Path, kernel: str | None = None) -> int:
     except NoKit as error:
         print(error)
         return UNUSABLE
+    has_kernel = kernel is not None and _has_loaded(kit, kernel)
     messages: list[str] = []
 
     def note(level: int, text: bytes, data: object) -> None:
@@ -96,8 +97,8 @@ def main(kit: Path, path: Path, kernel: str | None = None) -> int:
     callback = library.llama_log_callback(note)
     library.llama_log_set(callback, ctypes.c_void_p(0))
     parameters = library.llama_model_default_params()
-    parameters.vocab_only = not (kernel and _has_loaded(kit, kernel))
-    parameters.no_alloc, parameters.load_mode = not parameters.vocab_only, library.LLAMA_LOAD_MODE_NONE
+    parameters.vocab_only, parameters.no_alloc = not has_kernel, has_kernel
+    parameters.load_mode = library.LLAMA_LOAD_MODE_NONE
     model = library.llama_model_load_from_file(os.fsencode(path), parameters)
     if model:
         return 0
@@ -109,7 +110,7 @@ def _has_loaded(kit: Path, kernel: str) -> bool:
     from mkllm.builder.kit.bindings import load_backend
 
     try:
-        load_backend(kit, kernel.removeprefix(CPU))
+        load_backend(kit, kernel.removeprefix(KERNEL))
     except NoKit:
         return False
     return True

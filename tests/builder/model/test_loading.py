@@ -9,10 +9,14 @@ import pytest
 
 from mkllm.builder.errors import NoKit, UnusableModel
 from mkllm.builder.kit.kit import Kit
-from mkllm.builder.model.vocabulary import checking
+from mkllm.builder.model.loading import checking
 
 FAKE = """
 import ctypes, os, signal, sys
+def load_backend(path, name):
+    from mkllm.builder.errors import NoKit
+    if name == "broken": raise NoKit("damaged")
+    loaded.append(name)
 llama_log_callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 LLAMA_LOAD_MODE_NONE = 0
 class Parameters: vocab_only = no_alloc = False; load_mode = -1
@@ -41,7 +45,7 @@ def bindings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None
         "import sys, types\nfake = types.ModuleType('mkllm.builder.kit.bindings')\n"
         "library = types.ModuleType('library')\n"
         f"exec({code!r}, library.__dict__)\nfake.load = lambda path: library\nlibrary.loaded = []\n"
-        "fake.load_backend = lambda path, name: library.loaded.append(name)\nsys.modules[fake.__name__] = fake\n"
+        "fake.load_backend = library.load_backend\nsys.modules[fake.__name__] = fake\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
@@ -68,10 +72,11 @@ def test_a_kernel_that_runs_here_is_loaded(
     check(kit, small_gguf)
 
 
+@pytest.mark.parametrize("kernels", [[], ["cpu-broken"]])
 def test_without_one_the_vocabulary_is_read(
-    kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kernels: list[str], kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Kit, "kernels_here", lambda self: [])
+    monkeypatch.setattr(Kit, "kernels_here", lambda self: kernels)
     bindings(tmp_path, monkeypatch, "return 1 if parameters.vocab_only else None")
     check(kit, small_gguf)
 
@@ -107,7 +112,7 @@ def test_bindings_that_cannot_be_loaded_say_so_once(kit: Kit, small_gguf: Path) 
 
 def test_a_reader_that_hangs(kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bindings(tmp_path, monkeypatch, "import time; time.sleep(60)")
-    monkeypatch.setattr("mkllm.builder.model.vocabulary.SECONDS", 1.5)
+    monkeypatch.setattr("mkllm.builder.model.loading.SECONDS", 1.5)
     with pytest.raises(UnusableModel, match="it was still reading after 1.5 s"):
         check(kit, small_gguf)
 
