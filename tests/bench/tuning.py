@@ -57,17 +57,29 @@ def contestants(
     return found
 
 
+def joined(entries: dict[str, Settings]) -> dict[str, Settings]:
+    """Those that mean the same are measured as one, under all their names."""
+    found: dict[object, tuple[list[str], Settings]] = {}
+    for name, settings in entries.items():
+        same = (*engine_of(settings), settings.threads, settings.threads_batch)
+        found.setdefault(same, ([], settings))[0].append(name)
+    return {" = ".join(names): settings for names, settings in found.values()}
+
+
 def measured(
     model: Path, rounds: int, kernels: int, flashes: Sequence[bool | None]
 ) -> tuple[Tuning, dict[str, list[Trial]]]:
     facts, kit = probe(), find_kit("linux-x86_64")
     backends = [Backend(name, member) for name, member in kit.backends if name.startswith("cpu-")]
-    choices = rank(facts, backends).choices[:kernels]
+    all_choices = rank(facts, backends).choices
+    choices = list(all_choices[:kernels])
     descriptor = os.open(model, os.O_RDONLY)
     laboratory = Laboratory(InKit(kit), Weights(descriptor, 0, model.stat().st_size), None)
     warm(model)
-    tuning = tune(rank(facts, backends).choices, Settled(facts.threads), facts, laboratory, "quick")
-    entries = contestants(tuning, choices, facts.threads, facts.cpus, flashes)
+    tuning = tune(all_choices, Settled(facts.threads), facts, laboratory, "quick")
+    own = [choice for choice in all_choices if choice.name == tuning.settings.kernel and choice not in choices]
+    choices = [*choices, *own]
+    entries = joined(contestants(tuning, choices, facts.threads, facts.cpus, flashes))
     benches: dict[tuple[str, bool, bool], Bench] = {}
     for settings in entries.values():
         if engine_of(settings) not in benches:
@@ -115,7 +127,7 @@ def rows(samples: dict[str, list[Trial]]) -> list[list[str]]:
         for name, trials in samples.items()
     }
     best = min(trial.turn for trial in middle.values())
-    order = sorted(middle, key=lambda name: (name not in (CHOSEN, DEFAULTS), middle[name].turn))
+    order = sorted(middle, key=lambda name: (not name.startswith((CHOSEN, DEFAULTS)), middle[name].turn))
     return [
         [
             name,
