@@ -14,7 +14,7 @@ from mkllm.runtime.front.console import Console
 from mkllm.runtime.front.engine_state import EngineState
 from mkllm.runtime.front.listen import BACKLOG, Listening
 from mkllm.runtime.front.manager import Manager
-from mkllm.runtime.front.stop import Stop
+from mkllm.runtime.front.stop import Stop, woken
 from mkllm.runtime.launch import Launch
 
 IDLE_SECONDS = 75.0
@@ -75,9 +75,10 @@ async def run(launch: Launch, listening: Listening, stop: Stop, console: Console
     app = App(launch, engine, console)
     server = Server(app)
     listeners = [await loop.create_server(server, sock=each, backlog=BACKLOG) for each in listening.sockets]
-    stop.when_asked(lambda: loop.call_soon_threadsafe(over.set))
-    gc.freeze()
-    await over.wait()
+    with woken(loop):
+        stop.when_asked(lambda: loop.call_soon_threadsafe(over.set))
+        gc.freeze()
+        await over.wait()
     manager.end()
     app.proxy.stop()
     for listener in listeners:
