@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mkllm.runtime import streams
 from mkllm.runtime.errors import OutputFailure
+from mkllm.runtime.signals import cause_of
 
 if TYPE_CHECKING:
     from click import ClickException
@@ -55,17 +56,23 @@ def _run(args: list[str] | None) -> int:
         sys.stdout.flush()
         return code
     except Stopped as stopped:
-        _say(STOPS[stopped.number])
-        return 128 + stopped.number
+        return _stopped(stopped)
     except BrokenPipeError:
         streams.drop_output()
         return PIPE_CLOSED
     except Exception as error:
+        if cause := cause_of(error, Stopped):
+            return _stopped(cause)
         if isinstance(error, OutputFailure):
             streams.drop_output()
         if settings.debug:
             raise
         return _explain(error)
+
+
+def _stopped(stopped: Stopped) -> int:
+    _say(STOPS[stopped.number])
+    return 128 + stopped.number
 
 
 def _invoke(args: list[str], settings: Settings) -> int:

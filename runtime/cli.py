@@ -15,7 +15,7 @@ from mkllm.runtime import options, streams
 from mkllm.runtime.errors import OutputFailure, RuntimeFailure
 from mkllm.runtime.own_file import own_file, own_name
 from mkllm.runtime.platform.terminal import hold_open
-from mkllm.runtime.signals import Terminated, raise_on_termination
+from mkllm.runtime.signals import Terminated, cause_of, raise_on_termination
 
 if TYPE_CHECKING:
     from mkllm.runtime.hardware.settings import Effort
@@ -320,6 +320,8 @@ def _run(words: Sequence[str], name: str, invocation: Invocation) -> int:
     except BrokenPipeError:
         raise
     except Exception as defect:
+        if cause := cause_of(defect, KeyboardInterrupt) or cause_of(defect, Terminated):
+            raise cause from None
         text = f"a defect of this program's own: {type(defect).__name__}: {defect}; --debug shows where it happened"
         return _report(name, text, DEFECT, invocation)
 

@@ -5,8 +5,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 from mkllm.runtime.platform.terminal import ENDING, ending, prepare
+
+Kind = TypeVar("Kind", bound=BaseException)
 
 
 class Terminated(BaseException):
@@ -15,6 +18,17 @@ class Terminated(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+
+def cause_of(error: BaseException, kind: type[Kind]) -> Kind | None:
+    """The exception of that kind that `error` was made of: until Python 3.12 the interpreter gives what interrupts the
+    making of a class, during an import for one, as a RuntimeError."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, kind):
+            return cause
+        cause = cause.__cause__
+    return None
 
 
 def heeded() -> list[signal.Signals]:

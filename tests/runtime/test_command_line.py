@@ -12,6 +12,7 @@ import pytest
 
 from mkllm.runtime import cli, options
 from mkllm.runtime.artifact.reader import open_artifact
+from mkllm.runtime.signals import Terminated
 
 
 def test_help_shows_every_command_and_option(fake_artifact, run):
@@ -164,6 +165,18 @@ def test_a_defect_is_one_sentence_too(monkeypatch, capsys, fake_artifact):
     assert capsys.readouterr().err == (
         "fake: a defect of this program's own: ZeroDivisionError: division by zero; --debug shows where it happened\n"
     )
+
+
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt(), 130), (Terminated(15), 143)])
+def test_an_end_while_a_class_is_made_is_no_defect(end, code, monkeypatch, capsys, fake_artifact):
+    class Named:
+        def __set_name__(self, owner, name):
+            raise end
+
+    monkeypatch.setenv("MKLLM_ARTIFACT", str(fake_artifact))
+    monkeypatch.setattr(cli, "own_file", lambda: type("Made", (), {"named": Named()}))
+    monkeypatch.setattr(cli, "raise_on_termination", lambda: None)
+    assert (cli.main(["info"]), capsys.readouterr().err) == (code, "")
 
 
 def test_a_file_that_cannot_be_read_is_not_told_as_the_output(monkeypatch, capsys, fake_artifact):
