@@ -100,6 +100,9 @@ def main(kit: Path, path: Path, kernel: str | None = None) -> int:
     parameters.vocab_only, parameters.no_alloc = not has_kernel, has_kernel
     parameters.load_mode = library.LLAMA_LOAD_MODE_NONE
     model = library.llama_model_load_from_file(os.fsencode(path), parameters)
+    if has_kernel and not model and not any(messages):  # nothing is wrong with the model then
+        parameters.vocab_only, parameters.no_alloc = True, False
+        model = library.llama_model_load_from_file(os.fsencode(path), parameters)
     if model:
         return 0
     print(_reason(messages))

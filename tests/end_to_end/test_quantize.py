@@ -312,7 +312,7 @@ def test_what_fits(run: Mkllm, tiny: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def slow(random_gguf: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A model that takes long enough to be interrupted."""
     out = tmp_path_factory.mktemp("model") / "slow-F16.gguf"
     random_gguf.write(out, random_gguf.Shape(2, 2048, 8192, 8, 8, 4096, 2048), "F16")
