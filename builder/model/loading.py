@@ -42,19 +42,27 @@ class Check:
         """Return when it has read the model, or raise."""
         if not self._child:
             return
-        try:
-            output, errors = self._child.communicate(timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            raise _refused(self._path, f"it was still reading after {SECONDS} s") from None
-        code, self._child = self._child.returncode, None
+        code, output, errors = self._end(self._child)
+        self._child = None
+        if code not in (0, UNUSABLE) and not output and self._kit.kernels_here():
+            # It died, or gave no reason: that may be the kernel's doing, so it is asked once more without one.
+            with process.background(_command(self._kit, self._path)) as child:
+                code, output, errors = self._end(child)
         if code == REFUSED:
-            raise _refused(self._path, output.strip() or "it gives no reason")
+            raise _refused(self._path, output or "it gives no reason")
         if code == UNUSABLE:
-            raise NoKit(output.strip())
+            raise NoKit(output)
         if code < 0:
             raise _refused(self._path, f"it dies of {signal.Signals(-code).name}")
         if code:
             raise _failed(self._kit, errors)
+
+    def _end(self, child: subprocess.Popen[str]) -> tuple[int, str, str]:
+        try:
+            output, errors = child.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            raise _refused(self._path, f"it was still reading after {SECONDS} s") from None
+        return child.returncode, output.strip(), errors
 
 
 @contextlib.contextmanager
@@ -63,9 +71,12 @@ def checking(kit: Kit, path: Path) -> Iterator[Check]:
     if not kit.runs_here:
         yield Check(None, kit, path)
         return
-    command = [sys.executable, "-P", "-m", __name__, str(kit.path), str(path), *kit.kernels_here()[:1]]
-    with process.background(command) as child:
+    with process.background(_command(kit, path, *kit.kernels_here()[:1])) as child:
         yield Check(child, kit, path)
+
+
+def _command(kit: Kit, path: Path, *kernel: str) -> list[str]:
+    return [sys.executable, "-P", "-m", __name__, str(kit.path), str(path), *kernel]
 
 
 def _refused(path: Path, why: str) -> UnusableModel:
@@ -100,9 +111,6 @@ def main(kit: Path, path: Path, kernel: str | None = None) -> int:
     parameters.vocab_only, parameters.no_alloc = not has_kernel, has_kernel
     parameters.load_mode = library.LLAMA_LOAD_MODE_NONE
     model = library.llama_model_load_from_file(os.fsencode(path), parameters)
-    if has_kernel and not model and not any(messages):  # nothing is wrong with the model then
-        parameters.vocab_only, parameters.no_alloc = True, False
-        model = library.llama_model_load_from_file(os.fsencode(path), parameters)
     if model:
         return 0
     print(_reason(messages))

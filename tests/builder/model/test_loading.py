@@ -72,11 +72,12 @@ def test_a_kernel_that_runs_here_is_loaded(
     check(kit, small_gguf)
 
 
-def test_a_kernel_that_cannot_and_gives_no_reason_is_not_the_models_fault(
-    kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", ["None", "sys.exit(3)", "os.abort()"])
+def test_a_kernel_that_gives_no_reason_or_dies_is_not_the_models_fault(
+    end: str, kit: Kit, small_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Kit, "kernels_here", lambda self: ["cpu-other"])
-    bindings(tmp_path, monkeypatch, "return 1 if parameters.vocab_only else None")
+    bindings(tmp_path, monkeypatch, f"return 1 if parameters.vocab_only else {end}")
     check(kit, small_gguf)
 
 
